@@ -1,0 +1,277 @@
+"""The only write path into backups for people, schedules, APIs and commands."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from backups import loss
+from backups.exceptions import BackupError
+from backups.models import Archive, Plan, Restore
+from backups.retention import archive_lock
+from operations import actions as operations
+from operations.models import Operation, Schedule
+
+if TYPE_CHECKING:
+    from core.models import User
+
+Trigger = Operation.Trigger
+SCHEDULE_HANDLER = "backups.plan"
+
+
+def database_lock(target_id: int) -> str:
+    """Lock key of whoever reads or replaces the whole database."""
+    return f"database:{target_id}"
+
+
+# -- back up, verify, clean up ----------------------------------------------------------------------------------------
+
+
+def request_backup(
+    plan: Plan,
+    *,
+    by: User | None,
+    purpose: str = Archive.Purpose.MANUAL,
+    reason: str = "",
+    trigger: str = Trigger.CLICK,
+    key: str | None = None,
+    slot: datetime | None = None,
+    parent: Operation | None = None,
+    retry_of: Operation | None = None,
+) -> Operation:
+    """Back up the plan's database now. `slot` names a scheduled archive after its slot instead of the clock."""
+
+    def create() -> Operation:
+        operation = operations.request(
+            "backups.backup",
+            title=f"Back up {plan.target}",
+            params={"plan": plan.pk, "named_at": (slot or timezone.now()).isoformat(), "purpose": str(purpose)},
+            by=by,
+            trigger=trigger,
+            reason=reason,
+            lock_keys=[database_lock(plan.target_id)],
+            wait_for_locks=trigger == Trigger.SCHEDULE,
+            key=key,
+            environment=plan.environment_band,
+            queue=plan.storage.host.queue,
+            parent=parent,
+            retry_of=retry_of,
+        )
+        Archive.objects.create(
+            plan=plan,
+            target=plan.target,
+            storage=plan.storage,
+            operation=operation,
+            folder=plan.folder,
+            purpose=purpose,
+            reason=reason,
+        )
+        return operation
+
+    return operations.request_once(key, create)
+
+
+def request_verify(
+    archive: Archive, *, by: User | None, reason: str = "", trigger: str = Trigger.CLICK, key: str | None = None
+) -> Operation:
+    """Read the archive completely: checksums, full decode, row counts."""
+    if archive.state != Archive.State.AVAILABLE:
+        raise BackupError(f"{archive} is {archive.state_word.lower()}; only an available archive can be verified.")
+    return operations.request_once(
+        key,
+        lambda: operations.request(
+            "backups.verify",
+            title=f"Verify {archive}",
+            params={"archive": archive.pk},
+            by=by,
+            trigger=trigger,
+            reason=reason,
+            lock_keys=[archive_lock(archive.pk)],
+            key=key,
+            environment=archive.environment_band,
+            queue=archive.storage.host.queue,
+        ),
+    )
+
+
+def request_prune(
+    plan: Plan, *, by: User | None, reason: str = "", trigger: str = Trigger.CLICK, key: str | None = None
+) -> Operation:
+    """Remove what retention lets go. What goes is decided again when it runs."""
+    return operations.request_once(
+        key,
+        lambda: operations.request(
+            "backups.prune",
+            title=f"Clean up archives of {plan}",
+            params={"plan": plan.pk},
+            by=by,
+            trigger=trigger,
+            reason=reason,
+            lock_keys=[f"plan:{plan.pk}"],
+            wait_for_locks=trigger == Trigger.OPERATION,
+            key=key,
+            environment=plan.environment_band,
+            queue=plan.storage.host.queue,
+        ),
+    )
+
+
+def set_keep(archive: Archive, *, keep: bool) -> Archive:
+    """Mark an archive so that retention never removes it, or take the mark away. The audit log names who."""
+    archive.keep = keep
+    archive.save(update_fields=["keep"])
+    return archive
+
+
+# -- restore ----------------------------------------------------------------------------------------------------------
+
+
+def check_restore(archive: Archive, *, into: str, typed_name: str, override_reason: str) -> None:
+    """Raise BackupError with the sentence why this restore may not be asked for."""
+    if archive.state != Archive.State.AVAILABLE:
+        raise BackupError(f"{archive} is {archive.state_word.lower()}. Choose another restore point.")
+    if archive.verification == Archive.Verification.DAMAGED:
+        raise BackupError(f"{archive} is damaged: {archive.verification_message} Choose another restore point.")
+    if not archive.is_restore_point and not override_reason.strip():
+        raise BackupError(f"{archive} is not verified. Verify it now, or say why it must be restored unverified.")
+    if not into.strip():
+        raise BackupError("Say which database to restore into.")
+    if typed_name != into:
+        raise BackupError(f"The name you typed is not the database's. Type {into} exactly to confirm.")
+
+
+def request_restore(
+    archive: Archive,
+    *,
+    by: User | None,
+    reason_kind: str,
+    reason: str = "",
+    into: str = "",
+    typed_name: str,
+    override_reason: str = "",
+    trigger: str = Trigger.CLICK,
+    key: str | None = None,
+    retry_of: Operation | None = None,
+) -> Operation:
+    """Put an archive back: over the live database (which is kept aside for undo), or beside it under another name."""
+    target = archive.target
+    into = into or target.database
+    check_restore(archive, into=into, typed_name=typed_name, override_reason=override_reason)
+    if reason_kind == Restore.Reason.OTHER and not reason.strip():
+        raise BackupError("Say why you restore when the reason is none of the usual ones.")
+    expected_loss = loss.preview(archive) if into == target.database else {}
+
+    def create() -> Operation:
+        operation = operations.request(
+            "backups.restore",
+            title=f"Restore {into} from {archive}",
+            params={"archive": archive.pk, "into": into},
+            by=by,
+            trigger=trigger,
+            reason=f"{Restore.Reason(reason_kind).label}. {reason}".strip(),
+            lock_keys=[database_lock(target.pk), archive_lock(archive.pk)],
+            key=key,
+            environment=target.environment_band,
+            queue=archive.storage.host.queue,
+            retry_of=retry_of,
+        )
+        Restore.objects.create(
+            archive=archive,
+            target=target,
+            operation=operation,
+            into_database=into,
+            reason_kind=reason_kind,
+            reason=reason,
+            override_reason=override_reason,
+            requested_by=by,
+            requested_at=operation.requested_at,
+            expected_loss=expected_loss,
+            rto=target.component.rto,
+        )
+        return operation
+
+    return operations.request_once(key, create)
+
+
+def request_undo(restore: Restore, *, by: User | None, reason: str = "", key: str | None = None) -> Operation:
+    """Put the database back that the restore replaced; the restored one is kept aside until it is removed."""
+
+    def create() -> Operation:
+        row = Restore.objects.select_for_update(of=("self",)).get(pk=restore.pk)
+        if row.safety_copy != Restore.SafetyCopy.KEPT:
+            raise BackupError("There is nothing to put back: this restore keeps no safety copy.")
+        newer = Restore.objects.filter(
+            target=row.target, pk__gt=row.pk, into_database=row.into_database, safety_copy=Restore.SafetyCopy.KEPT
+        ).first()
+        if newer is not None:
+            raise BackupError(
+                f"A later restore replaced this one: undo “{newer}” of {newer.requested_at:%F %H:%M} first."
+            )
+        operation = operations.request(
+            "backups.undo_restore",
+            title=f"Undo the restore of {row.into_database}",
+            params={"restore": row.pk},
+            by=by,
+            trigger=Trigger.CLICK,
+            reason=reason,
+            lock_keys=[database_lock(row.target_id)],
+            key=key,
+            environment=row.environment_band,
+            queue=row.archive.storage.host.queue,
+        )
+        row.undo_operation = operation
+        row.save(update_fields=["undo_operation"])
+        return operation
+
+    return operations.request_once(key, create)
+
+
+def request_drop_safety_copy(
+    restore: Restore, *, by: User | None, reason: str = "", key: str | None = None
+) -> Operation:
+    """Remove the database that a restore set aside, for good."""
+    if restore.safety_copy not in (Restore.SafetyCopy.KEPT, Restore.SafetyCopy.PUT_BACK) or not restore.safety_database:
+        raise BackupError("This restore has set no database aside.")
+    return operations.request_once(
+        key,
+        lambda: operations.request(
+            "backups.drop_safety_copy",
+            title=f"Remove the safety copy {restore.safety_database}",
+            params={"restore": restore.pk},
+            by=by,
+            trigger=Trigger.CLICK,
+            reason=reason,
+            lock_keys=[database_lock(restore.target_id)],
+            key=key,
+            environment=restore.environment_band,
+            queue=restore.archive.storage.host.queue,
+        ),
+    )
+
+
+# -- plans ------------------------------------------------------------------------------------------------------------
+
+
+def save_plan(plan: Plan, *, cron: str, misfire: str, enabled: bool, max_lateness: Any = None) -> Plan:
+    """Save a plan with the schedule it owns. An empty `cron` means on demand; the old schedule is switched off."""
+    limits = {"max_lateness": max_lateness} if max_lateness is not None else {}
+    with transaction.atomic():
+        if cron.strip():
+            plan.schedule = operations.set_schedule(
+                plan.schedule,
+                handler=SCHEDULE_HANDLER,
+                name=f"Back up: {plan.name}",
+                cron=cron,
+                time_zone=plan.time_zone,
+                enabled=enabled,
+                misfire=misfire or Schedule.Misfire.LATEST,
+                **limits,
+            )
+        elif plan.schedule is not None:
+            plan.schedule.enabled = False
+            plan.schedule.save(update_fields=["enabled"])
+        plan.save()
+    return plan

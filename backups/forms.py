@@ -1,0 +1,107 @@
+"""Forms of plans, backups and restores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+
+from backups.models import Archive, Plan, Restore
+from catalog.validators import validate_database_name
+from core.forms import OptionalReasonForm
+from operations.models import Schedule
+
+
+class BackUpForm(OptionalReasonForm):
+    """Why a backup is made outside its schedule."""
+
+    purpose = forms.ChoiceField(
+        choices=[
+            (Archive.Purpose.MANUAL.value, "On demand"),
+            (Archive.Purpose.EMERGENCY.value, "Emergency"),
+            (Archive.Purpose.PRE_CHANGE.value, "Before a change"),
+        ],
+    )
+    field_order = ("purpose", "reason")
+
+
+class PlanForm(forms.ModelForm):
+    """A plan together with the schedule it owns."""
+
+    cron = forms.CharField(
+        label="Schedule",
+        required=False,
+        max_length=200,
+        help_text="Minute, hour, day of month, month, day of week, in the service's zone: 0 2 * * * is every night at "
+        "two. Empty: on demand only.",
+    )
+    enabled = forms.BooleanField(label="Schedule switched on", required=False, initial=True)
+    misfire = forms.ChoiceField(
+        label="Missed slots", choices=Schedule.Misfire.choices, initial=Schedule.Misfire.LATEST, required=False
+    )
+
+    class Meta:
+        model = Plan
+        fields = (
+            "name",
+            "target",
+            "storage",
+            "folder",
+            "cron",
+            "enabled",
+            "misfire",
+            "name_pattern",
+            "on_demand_pattern",
+            "keep_days",
+            "keep_last",
+            "expected_min",
+            "expected_max",
+            "jobs",
+        )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        schedule = self.instance.schedule if self.instance.pk else None
+        if schedule is not None:
+            crontab = schedule.crontab
+            self.initial["cron"] = " ".join(
+                (crontab.minute, crontab.hour, crontab.day_of_month, crontab.month_of_year, crontab.day_of_week)
+            )
+            self.initial["enabled"] = schedule.enabled
+            self.initial["misfire"] = schedule.misfire
+
+
+class RestoreForm(forms.Form):
+    """Everything a restore must be told. The name is typed by hand, so that nobody restores by a slip."""
+
+    reason_kind = forms.ChoiceField(label="Why do you restore?", choices=[("", "Choose …"), *Restore.Reason.choices])
+    reason = forms.CharField(
+        label="In your words",
+        required=False,
+        max_length=500,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="Needed when the reason is another one. Everybody who reads this restore sees it.",
+    )
+    override_reason = forms.CharField(
+        label="Why it must be restored unverified",
+        required=False,
+        max_length=500,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="This archive has not been verified. Verify it first if there is time.",
+    )
+    into = forms.CharField(
+        label="Into database",
+        max_length=63,
+        validators=[validate_database_name],
+        help_text="The live database is replaced and kept aside. Another name restores beside it and replaces nothing.",
+    )
+    typed_name = forms.CharField(
+        label="Type the name of that database to confirm",
+        max_length=63,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
+    )
+
+    def __init__(self, *args: Any, archive: Archive, **kwargs: Any) -> None:
+        super().__init__(*args, initial={"into": archive.target.database}, **kwargs)
+        if archive.is_restore_point:
+            del self.fields["override_reason"]

@@ -1,0 +1,3 @@
+"""What workers do with archives. Importing the rooms registers their procedures."""
+
+from backups.procedures import backup, drop, prune, restore, undo, verify  # noqa: F401

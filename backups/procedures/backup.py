@@ -1,0 +1,182 @@
+"""Back up one database into an archive."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from django.utils import timezone
+
+from backups import actions, manifest, naming
+from backups.manifest import Manifest
+from backups.models import Archive, Plan
+from backups.procedures.base import TargetProcedure, digest_of, folder_of, manifest_of
+from backups.reach import connection_for, engine_for, storage_for
+from backups.storages.base import Storage
+from catalog.models import DatabaseTarget
+from core.models import User
+from operations.context import StepContext
+from operations.models import Operation
+from operations.procedures import PlannedStep, Step, register
+
+
+@register
+class Backup(TargetProcedure):
+    """Dump into a hidden folder, describe it, publish it with one rename, then read it all back."""
+
+    name = "backups.backup"
+    title = "Backup"
+    permission = "backups.run_plan"
+    steps = (
+        Step("check", "Check the server, rights, versions and free space"),
+        Step("dump", "Dump the database and compress it", undo="remove_partial"),
+        Step("publish", "Write the manifest and publish the archive"),
+        Step("verify", "Read everything back: checksums, full decode, row counts"),
+    )
+
+    @cached_property
+    def plan(self) -> Plan:
+        return Plan.objects.with_place().get(pk=self.operation.params["plan"])
+
+    @cached_property
+    def target(self) -> DatabaseTarget:  # type: ignore[override]
+        return self.plan.target
+
+    @cached_property
+    def archive(self) -> Archive:
+        return Archive.objects.get(operation=self.operation)
+
+    @cached_property
+    def storage(self) -> Storage:
+        return storage_for(self.plan.storage)
+
+    @property
+    def subject(self) -> Archive | None:
+        return Archive.objects.filter(operation_id=self.operation.pk).first()
+
+    def preview(self) -> dict[str, PlannedStep | list[str]]:
+        conn = connection_for(self.target)
+        folder = Path(self.plan.storage.root) / self.plan.folder / ".partial"
+        return {"dump": [command.shown() for command in engine_for(self.target).dump_commands(conn, folder)]}
+
+    # -- steps ----------------------------------------------------------------------------------------------------
+
+    def check(self, ctx: StepContext) -> None:
+        self.check_identity(ctx)
+        conn = self.connection()
+        folder = self.storage.ensure(self.plan.folder)
+        for check in self.engine.preflight_dump(conn, self.engine.inspect(conn), folder):
+            ctx.log(check.sentence)
+
+    def dump(self, ctx: StepContext) -> None:
+        if self._published(ctx):
+            return
+        partial = self.storage.begin(self.plan.folder, self.operation.pk, ctx.attempt)
+        started = timezone.now()
+        facts = self.engine.dump(
+            self.connection(),
+            partial,
+            jobs=self.plan.jobs,
+            run=ctx.run,
+            progress=ctx.progress,
+            log=ctx.log,
+            check=ctx.check,
+        )
+        manifest.write(
+            partial,
+            Manifest.of(
+                facts,
+                operation_id=self.operation.pk,
+                plan=self.plan.name,
+                name=self._name(),
+                created_at=timezone.now(),
+            ),
+        )
+        ctx.remember(partial=partial.name, dump_seconds=(timezone.now() - started).total_seconds())
+
+    def _name(self) -> str:
+        named_at = datetime.fromisoformat(self.operation.params["named_at"])
+        scheduled = self.archive.purpose == Archive.Purpose.SCHEDULED
+        pattern = self.plan.name_pattern if scheduled else self.plan.on_demand_pattern
+        return naming.archive_name(pattern, named_at, ZoneInfo(self.plan.time_zone))
+
+    def _published(self, ctx: StepContext) -> Path | None:
+        """The folder an earlier attempt published before it died."""
+        return self.storage.find_published(self.plan.folder, self.operation.pk) if ctx.attempt > 1 else None
+
+    def remove_partial(self, ctx: StepContext) -> None:
+        self.storage.discard(self.plan.folder, self.operation.pk)
+
+    def publish(self, ctx: StepContext) -> None:
+        """The rename and the record go together; after a death in between, the published folder is adopted."""
+        folder = self._published(ctx)
+        with ctx.fenced():
+            if folder is None:
+                folder = self.storage.publish(self.storage.folder(self.plan.folder) / ctx.data["partial"], self._name())
+            self._record(folder)
+        ctx.log(f"Published {folder}.")
+
+    def _record(self, folder: Path) -> None:
+        described = manifest.read(folder)
+        archive = self.archive
+        archive.name = folder.name
+        archive.state = Archive.State.AVAILABLE
+        archive.snapshot_at = described.snapshot_at
+        archive.duration = timezone.now() - (self.operation.started_at or self.operation.requested_at)
+        archive.size_bytes = sum(path.stat().st_size for path in folder.iterdir())
+        archive.database_bytes = described.database_bytes
+        archive.row_count = described.rows
+        archive.sha256 = digest_of(folder)
+        archive.server_version = described.server_version
+        archive.manifest = manifest.encode(described)
+        archive.save()
+
+    def verify(self, ctx: StepContext) -> None:
+        report = self.engine.verify(
+            folder_of(self.archive),
+            manifest_of(self.archive),
+            run=ctx.run,
+            progress=ctx.progress,
+            log=ctx.log,
+            check=ctx.check,
+        )
+        with ctx.fenced():
+            self.archive.verification = Archive.Verification.VERIFIED
+            self.archive.verified_at = timezone.now()
+            self.archive.verification_message = report.sentence
+            self.archive.save(update_fields=["verification", "verified_at", "verification_message"])
+        size = self.archive.size_bytes or 0
+        ctx.conclude(f"{self.archive.name}: {size:,} bytes. {report.sentence}", bytes=size, archive=self.archive.pk)
+
+    # -- end ------------------------------------------------------------------------------------------------------
+
+    def on_end(self) -> None:
+        archive = Archive.objects.get(operation=self.operation)
+        if archive.state == Archive.State.CREATING:
+            archive.state = Archive.State.FAILED
+            archive.save(update_fields=["state"])
+        elif self.operation.state == Operation.State.FAILED and archive.verification == "unverified":
+            archive.verification = Archive.Verification.DAMAGED
+            archive.verified_at = timezone.now()
+            archive.verification_message = self.operation.message
+            archive.save(update_fields=["verification", "verified_at", "verification_message"])
+        if self.operation.state == Operation.State.SUCCEEDED and (self.plan.keep_days or self.plan.keep_last):
+            actions.request_prune(
+                self.plan,
+                by=None,
+                reason=f"After {self.operation}",
+                trigger=Operation.Trigger.OPERATION,
+                key=f"prune-after:{self.operation.pk}",
+            )
+
+    def retry(self, *, by: User | None, reason: str, key: str) -> Operation:
+        return actions.request_backup(
+            self.plan,
+            by=by,
+            purpose=self.operation.params["purpose"],
+            reason=reason,
+            key=key or None,
+            retry_of=self.operation,
+        )

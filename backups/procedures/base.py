@@ -1,0 +1,77 @@
+"""What the procedures of this room share: the target as this attempt reaches it."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from backups import manifest
+from backups.engines.base import BackupEngine, Connection
+from backups.exceptions import ArchiveDamaged
+from backups.models import Archive
+from backups.reach import connection_for, engine_for, storage_for
+from backups.storages.base import Storage
+from catalog import actions as catalog
+from catalog.inspection import TargetFacts
+from catalog.models import DatabaseTarget
+from operations.context import StepContext
+from operations.procedures import Procedure
+
+
+class TargetProcedure(Procedure):
+    """A procedure on one database target."""
+
+    ends_backends: ClassVar[bool] = True
+
+    @cached_property
+    def target(self) -> DatabaseTarget:
+        raise NotImplementedError
+
+    @cached_property
+    def engine(self) -> BackupEngine:
+        return engine_for(self.target)
+
+    def connection(self) -> Connection:
+        """As this attempt; the secret is read when this is called."""
+        return connection_for(self.target, self.operation.application_name)
+
+    def prepare(self, ctx: StepContext) -> None:
+        """End what earlier attempts left running at the target."""
+        if ctx.attempt > 1 and self.ends_backends:
+            ended = self.engine.end_backends(
+                self.connection(), f"opsportal/op{self.operation.pk}", before_attempt=ctx.attempt
+            )
+            if ended:
+                ctx.log(f"Ended {ended} connections of earlier attempts.")
+
+    def check_identity(self, ctx: StepContext) -> None:
+        """Ask the server who it is and compare with the pinned identity; CatalogError when it is another one."""
+        server = self.engine.identify(self.connection())
+        facts = TargetFacts(system_identifier=server.system_identifier, server_version=server.version)
+        catalog.pin_identity(self.target, facts, by=self.operation.requested_by)
+        ctx.log(f"{self.target.address} runs version {server.version}, system {server.system_identifier}.")
+
+
+def storage_of(archive: Archive) -> Storage:
+    return storage_for(archive.storage)
+
+
+def folder_of(archive: Archive) -> Path:
+    """Where the archive's files are."""
+    return storage_of(archive).folder(archive.folder) / archive.name
+
+
+def manifest_of(archive: Archive) -> manifest.Manifest:
+    """The archive's manifest as it was when it was published. Raises ArchiveDamaged when it is another one now."""
+    folder = folder_of(archive)
+    found = manifest.read(folder)
+    if digest_of(folder) != archive.sha256:
+        raise ArchiveDamaged(f"The manifest of {archive} is not the one that was published. Use another archive.")
+    return found
+
+
+def digest_of(folder: Path) -> str:
+    """SHA-256 of the manifest, which holds those of all files."""
+    return hashlib.sha256((folder / manifest.NAME).read_bytes()).hexdigest()

@@ -1,0 +1,59 @@
+"""Remove the database that a restore, or its undo, set aside."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from backups import actions
+from backups.models import Restore
+from backups.procedures.base import TargetProcedure
+from catalog.models import DatabaseTarget
+from core.models import User
+from operations.context import StepContext
+from operations.models import Operation
+from operations.procedures import Step, register
+
+
+@register
+class DropSafetyCopy(TargetProcedure):
+    """Drop the database that was set aside. There is no way back, so it runs only when somebody asks."""
+
+    name = "backups.drop_safety_copy"
+    title = "Removal of a safety copy"
+    permission = "backups.undo_restore"
+    steps = (
+        Step("check", "Target identity fits"),
+        Step("drop", "Drop the database that was set aside"),
+    )
+
+    @cached_property
+    def restore(self) -> Restore:
+        return Restore.objects.with_place().get(pk=self.operation.params["restore"])
+
+    @cached_property
+    def target(self) -> DatabaseTarget:  # type: ignore[override]
+        return self.restore.target
+
+    @property
+    def subject(self) -> Restore:
+        return self.restore
+
+    def preview(self) -> dict[str, list[str]]:  # type: ignore[override]
+        return {"drop": [f"DROP DATABASE {self.restore.safety_database}"]}
+
+    def check(self, ctx: StepContext) -> None:
+        self.check_identity(ctx)
+        ctx.remember(database=self.restore.safety_database)
+
+    def drop(self, ctx: StepContext) -> None:
+        database = ctx.data["database"]
+        ctx.show_command(f"DROP DATABASE {database}")
+        self.engine.drop_database(self.connection(), database)
+        with ctx.fenced():
+            restore = self.restore
+            restore.safety_copy = Restore.SafetyCopy.DROPPED
+            restore.save(update_fields=["safety_copy"])
+        ctx.conclude(f"Dropped {database}.")
+
+    def retry(self, *, by: User | None, reason: str, key: str) -> Operation:
+        return actions.request_drop_safety_copy(self.restore, by=by, reason=reason, key=key or None)

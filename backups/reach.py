@@ -1,0 +1,50 @@
+"""From rows to adapters: the engine of a target, its connection, the storage of a plan. Reads secrets when called."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from django.conf import settings
+from django.db import connection as portal_database
+
+from backups.engines import ENGINES
+from backups.engines.base import BackupEngine, Connection
+from backups.exceptions import BackupError
+from backups.models import Storage
+from backups.storages import STORAGES
+from backups.storages.base import Storage as StorageAdapter
+from catalog.inspection import TargetFacts
+from catalog.models import DatabaseTarget
+from catalog.targets import connection_values
+
+
+def engine_for(target: DatabaseTarget) -> BackupEngine:
+    try:
+        return ENGINES[target.engine](bin_dir=settings.PG_BIN)
+    except KeyError:
+        raise BackupError(f"No engine in this version of the portal backs up {target.engine} databases.") from None
+
+
+def connection_for(target: DatabaseTarget, application_name: str = "opsportal") -> Connection:
+    """Raises CatalogError when the password reference cannot be resolved."""
+    return Connection(**asdict(connection_values(target, application_name)))
+
+
+def storage_for(storage: Storage) -> StorageAdapter:
+    try:
+        return STORAGES[storage.kind](storage.root)
+    except KeyError:
+        raise BackupError(f"No adapter in this version of the portal keeps archives in “{storage.kind}”.") from None
+
+
+def portal_identity() -> tuple[str, str]:
+    """System identifier and name of the portal's own database, which is never a restore target."""
+    with portal_database.cursor() as cursor:
+        cursor.execute("SELECT system_identifier::text, current_database() FROM pg_control_system()")
+        return cursor.fetchone()
+
+
+def inspect_target(target: DatabaseTarget) -> TargetFacts:
+    """For "Check connection": connect to the database itself and say which server it is on."""
+    facts = engine_for(target).inspect(connection_for(target, "opsportal/check"))
+    return TargetFacts(system_identifier=facts.system_identifier, server_version=facts.version)

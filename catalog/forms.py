@@ -1,0 +1,123 @@
+"""Form fields and forms of the inventory: durations with units, commands one argument a line."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.utils.text import slugify
+
+from catalog.models import Environment, Service, ServiceControlCommands
+
+UNITS = {"d": 86400, "h": 3600, "min": 60, "m": 60, "s": 1}
+PART = re.compile(r"([0-9]{1,6})\s*(d|h|min|m|s)(?![a-z])\s*")
+CLOCK = re.compile(r"([0-9]{1,4}):([0-5][0-9]):([0-5][0-9])")
+NO_DURATION = "Write a number with its unit: 90 s, 15 min, 4 h, 1 d or 1 h 30 min."
+
+
+class HumanDurationField(forms.DurationField):
+    """A duration as people write it: `15 min`, `1 h 30 min`, `0`, or `hh:mm:ss`.
+
+    A number without a unit is refused: the stock field reads it as seconds, whoever types 15 means minutes.
+    """
+
+    default_error_messages = {"invalid": NO_DURATION, "overflow": NO_DURATION}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"widget": forms.TextInput(attrs={"autocomplete": "off", "size": 16}), **kwargs})
+
+    def prepare_value(self, value: Any) -> Any:
+        return written(value) if isinstance(value, timedelta) else value
+
+    def to_python(self, value: Any) -> timedelta | None:
+        if value is None or isinstance(value, timedelta):
+            return value
+        text = str(value).strip().lower()
+        if not text:
+            return None
+        if text == "0":
+            return timedelta(0)
+        if clock := CLOCK.fullmatch(text):
+            hours, minutes, seconds = map(int, clock.groups())
+            return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        parts = list(PART.finditer(text))
+        if not parts or "".join(part[0] for part in parts) != text:
+            raise forms.ValidationError(self.error_messages["invalid"], code="invalid")
+        return timedelta(seconds=sum(int(part[1]) * UNITS[part[2]] for part in parts))
+
+
+def written(value: timedelta) -> str:
+    """A duration in the form the field reads, without loss of whole seconds: `1 h 30 min`."""
+    seconds = round(value.total_seconds())
+    if seconds == 0:
+        return "0"
+    parts = []
+    for unit in ("d", "h", "min", "s"):
+        count, seconds = divmod(seconds, UNITS[unit])
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts)
+
+
+class ArgumentVectorField(forms.CharField):
+    """A command, one argument a line: what stands on a line reaches the program as it is, no quoting, no shell."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        widget = forms.Textarea(attrs={"rows": 4, "spellcheck": "false", "autocapitalize": "none"})
+        super().__init__(*args, **{"widget": widget, **kwargs})
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(map(str, value)) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return value
+        return [line.strip() for line in (super().to_python(value) or "").splitlines() if line.strip()]
+
+
+class SlugFromNameForm(forms.ModelForm):
+    """Makes the slug from the name where none is typed."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "slug" in self.fields:
+            self.fields["slug"].required = False
+            self.fields["slug"].help_text = "Short name in addresses and folders. Empty: made from the name."
+
+    def clean_slug(self) -> str:
+        slug = self.cleaned_data["slug"] or slugify(self.cleaned_data.get("name", ""))
+        if not slug and self.cleaned_data.get("name"):
+            raise forms.ValidationError("Write a slug: the name has no plain letters to make one from.")
+        return str(slug)
+
+
+class ServiceForm(SlugFromNameForm):
+    class Meta:
+        model = Service
+        fields = ("name", "slug", "description", "owner_team", "time_zone")
+
+
+class EnvironmentForm(SlugFromNameForm):
+    class Meta:
+        model = Environment
+        fields = ("service", "name", "slug", "kind")
+
+
+class ServiceControlForm(forms.ModelForm):
+    """The three commands, one argument a line."""
+
+    start = ArgumentVectorField(
+        label="Start command",
+        help_text="One argument a line, the program first. It returns at once, without waiting for readiness.",
+    )
+    stop = ArgumentVectorField(
+        label="Stop command", help_text="One argument a line. It returns when the service has stopped."
+    )
+    status = ArgumentVectorField(
+        label="Status command",
+        help_text="One argument a line. It ends with 0 when the service is ready and with 3 when it is stopped.",
+    )
+
+    class Meta:
+        model = ServiceControlCommands
+        fields = ("environment", "start", "stop", "status", "timeout_s", "ready_timeout_s")

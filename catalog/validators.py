@@ -1,0 +1,133 @@
+"""Field validators of the catalog. Values here end up on command lines and in connection strings.
+
+Every function raises `django.core.exceptions.ValidationError` with a sentence that says what to write instead.
+"""
+
+import ipaddress
+import re
+
+from django.core.exceptions import ValidationError
+
+# Control characters, and the marks that make a page show text in another order than it is stored.
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?")
+SOCKET_DIRECTORY = re.compile(r"/[^\x00-\x20\x7f=,]*")
+QUEUE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+MAX_NAME_BYTES = 63  # NAMEDATALEN - 1: PostgreSQL silently cuts longer names, and would then mean another database
+MAX_ARGUMENTS = 64
+MAX_ARGUMENT_CHARS = 4096
+
+
+def validate_printable(value: str) -> None:
+    """Refuse control characters and direction overrides in a name that pages show."""
+    if UNPRINTABLE.search(value):
+        raise ValidationError("Remove the line breaks or invisible control characters.", code="unprintable")
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def validate_host_name(value: str) -> None:
+    """Accept one host name or IP address."""
+    if len(value) > 253 or not (HOST_NAME.fullmatch(value) or _is_address(value)):
+        raise ValidationError(
+            "Write one host name or IP address, without spaces, port or user, for example db1.example.org.",
+            code="host",
+        )
+
+
+def validate_database_host(value: str) -> None:
+    """Accept what libpq takes as one host: a host name, an IP address or an absolute socket directory."""
+    if value.startswith("/"):
+        if not SOCKET_DIRECTORY.fullmatch(value):
+            raise ValidationError(
+                "A socket directory must not contain spaces, commas, “=” or control characters.", code="host"
+            )
+        return
+    try:
+        validate_host_name(value)
+    except ValidationError:
+        raise ValidationError(
+            "Write one host name, IP address or absolute socket directory, without spaces, port, comma or “=”.",
+            code="host",
+        ) from None
+
+
+def _validate_sql_name(value: str, what: str) -> None:
+    if not value:
+        raise ValidationError(f"Write the name of the {what}.", code="sql_name")
+    if UNPRINTABLE.search(value):
+        raise ValidationError(
+            f"The name of a {what} must not contain line breaks or control characters.", code="sql_name"
+        )
+    if len(value.encode()) > MAX_NAME_BYTES:
+        raise ValidationError(
+            f"PostgreSQL cuts names after {MAX_NAME_BYTES} bytes; write the name as the server stores it.",
+            code="sql_name",
+        )
+
+
+def validate_database_name(value: str) -> None:
+    """Accept a PostgreSQL database name that no client program can take for an option or a connection string."""
+    _validate_sql_name(value, "database")
+    if value.startswith("-") or "=" in value or "://" in value:
+        raise ValidationError(
+            "Write the plain name of the database: no connection string, no “=” and no leading “-”.", code="sql_name"
+        )
+
+
+def validate_role_name(value: str) -> None:
+    """Accept a PostgreSQL role name."""
+    _validate_sql_name(value, "user")
+
+
+def validate_queue_name(value: str) -> None:
+    """Accept a Celery queue name of plain characters."""
+    if not QUEUE_NAME.fullmatch(value):
+        raise ValidationError(
+            "A queue name has letters, digits, “_”, “.” and “-” only, for example operations.", code="queue"
+        )
+
+
+def validate_system_identifier(value: str) -> None:
+    """Accept the decimal number `pg_control_system()` reports."""
+    if not re.fullmatch(r"[0-9]{1,20}", value):
+        raise ValidationError(
+            "A system identifier is the number PostgreSQL reports. Empty the field to pin it at the next contact.",
+            code="system_identifier",
+        )
+
+
+def validate_smoke_test(value: str) -> None:
+    """Accept one reading query. The server runs it read-only; a second statement could leave that transaction."""
+    query = value.strip().removesuffix(";")
+    if "\x00" in query or ";" in query:
+        raise ValidationError("Write one query only, without a “;” inside.", code="smoke_test")
+    if not re.match(r"(select|with|values|table)\b", query, re.IGNORECASE):
+        raise ValidationError(
+            "Write a reading query that returns true, for example SELECT count(*) > 0 FROM orders.", code="smoke_test"
+        )
+
+
+def validate_argument_vector(value: object) -> None:
+    """Accept a list of non-empty strings: a program and its arguments, never a shell line."""
+    if not isinstance(value, list) or not value:
+        raise ValidationError(
+            "Write the program and its arguments as a list, for example systemctl, start, erp.", code="argv"
+        )
+    if len(value) > MAX_ARGUMENTS:
+        raise ValidationError(f"At most {MAX_ARGUMENTS} arguments; put a longer command into a script.", code="argv")
+    for argument in value:
+        if not isinstance(argument, str) or not argument.strip():
+            raise ValidationError("Every argument must be text that is not empty.", code="argv")
+        if UNPRINTABLE.search(argument):
+            raise ValidationError("An argument must not contain line breaks or control characters.", code="argv")
+        if len(argument) > MAX_ARGUMENT_CHARS:
+            raise ValidationError(f"An argument has at most {MAX_ARGUMENT_CHARS} characters.", code="argv")
+    if value[0].startswith("-"):
+        raise ValidationError("The first argument must be a program, not an option.", code="argv")

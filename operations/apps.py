@@ -1,0 +1,14 @@
+from django.apps import AppConfig
+
+
+class OperationsConfig(AppConfig):
+    name = "operations"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from django.utils.module_loading import autodiscover_modules
+
+        from operations import worker  # noqa: F401  connects the worker's signals
+
+        # Procedures and schedule handlers of every room register themselves on import.
+        autodiscover_modules("procedures", "schedules")

@@ -1,0 +1,32 @@
+"""Forms on the confirm pages of operations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+
+from core.forms import OptionalReasonForm
+
+
+class CancelForm(OptionalReasonForm):
+    """Why it is cancelled, if you like to say."""
+
+
+class RetryForm(OptionalReasonForm):
+    """Why it is tried again, if you like to say."""
+
+
+class EvidenceForm(forms.Form):
+    """What shows that a step was done by hand."""
+
+    step = forms.CharField(widget=forms.HiddenInput)
+    evidence = forms.CharField(
+        max_length=4000,
+        widget=forms.Textarea(attrs={"rows": 4}),
+        help_text="What you ran and what it answered. It stays with the step.",
+    )
+
+    def __init__(self, *args: Any, step: str, title: str, **kwargs: Any) -> None:
+        super().__init__(*args, initial={"step": step}, **kwargs)
+        self.fields["evidence"].label = f"What shows that “{title}” is done?"

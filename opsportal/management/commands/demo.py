@@ -1,0 +1,68 @@
+"""`manage.py demo`: load the demo into an empty portal, or find it there."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from catalog.models import Service
+from core.exceptions import PortalError
+from opsportal.demo import catalog, load, people
+from opsportal.demo.exceptions import DemoError
+from opsportal.demo.server import DemoServer
+
+CONTROL_LIMIT_S = 30
+
+
+class Command(BaseCommand):
+    help = (
+        "Load the demo: the databases of a small trading company in a server of their own, the people who look after "
+        "them, and thirty days of backups. Does nothing where it is there already."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--stop", action="store_true", help="only stop the stand-in of the ERP application")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            if options["stop"]:
+                self._control("stop")
+            else:
+                self._load()
+        except PortalError as error:
+            raise CommandError(error.message) from error
+
+    def _load(self) -> None:
+        server = DemoServer.from_environment()
+        begun = time.monotonic()
+        if load.is_loaded():
+            if not (Path(settings.DATA_DIR) / people.FILE).exists():
+                team = people.Team(Path(settings.DATA_DIR))
+                team.save()
+                team.write_file()
+            self.stdout.write("The demo is there.")
+        elif Service.objects.exists():
+            raise DemoError(
+                "This portal already looks after services that are not the demo's, and the demo is for an empty one. "
+                "Start this portal with DEMO=false, or see the demo with another DATA_DIR."
+            )
+        else:
+            load.load(server, timezone.now(), self.stdout.write)
+            self.stdout.write(f"The demo was loaded in {time.monotonic() - begun:.1f} s.")
+        self._control("start")
+
+    def _control(self, action: str) -> None:
+        """Start or stop the stand-in of the ERP application, as the portal itself would."""
+        done = subprocess.run(
+            catalog.control_argv(action), capture_output=True, text=True, timeout=CONTROL_LIMIT_S, check=False
+        )
+        self.stdout.write((done.stdout or done.stderr).strip())
+        if done.returncode != 0:
+            raise DemoError(f"The ERP stand-in did not {action}. Look at {settings.DATA_DIR / 'demo'} and try again.")

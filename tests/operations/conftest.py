@@ -1,0 +1,121 @@
+"""Committed rows instead of a test transaction: the engine's promises are about other connections."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.db import connection, connections
+from django.db.models.functions import Now
+from pytest_django import DjangoDbBlocker
+
+from core.models import User
+from operations import actions, dispatch
+from operations.models import Operation
+from tests.operations import samples
+
+TABLES = (
+    "operations_slot",
+    "operations_operationlock",
+    "operations_logline",
+    "operations_operationstep",
+    "operations_operation",
+    "operations_schedule",
+    "django_celery_beat_crontabschedule",
+    "operations_workernode",
+    "core_user_user_permissions",
+    "core_user_groups",
+    "core_user",
+)
+
+
+@pytest.fixture
+def transactional_db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """In place of pytest-django's: it empties every table and makes all permissions anew, a third of a second a test."""
+    with django_db_blocker.unblock():
+        assert str(connection.settings_dict["NAME"]).startswith("test_")
+        try:
+            yield
+        finally:
+            connection.close()
+            with connection.cursor() as cursor:
+                for table in TABLES:
+                    cursor.execute(f"DELETE FROM {table}")
+            connections.close_all()
+
+
+@pytest.fixture
+def rows(transactional_db: None) -> None:
+    """Committed rows, seen by every connection."""
+
+
+@pytest.fixture(autouse=True)
+def quiet_doorbell(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No messages, as if Redis were away; tests of the doorbell itself ask for one."""
+    if "broker" not in request.fixturenames:
+        monkeypatch.setattr(dispatch, "_leave_alone_until", float("inf"))
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> samples.Script:
+    fresh = samples.Script()
+    monkeypatch.setattr(samples, "script", fresh)
+    return fresh
+
+
+@pytest.fixture
+def operator(rows: None) -> User:
+    """May control the sample procedures."""
+    user = User.objects.create_user("olga")
+    codes = ("control_operation", "add_schedule", "add_slot")
+    user.user_permissions.set(Permission.objects.filter(content_type__app_label="operations", codename__in=codes))
+    return User.objects.get(pk=user.pk)
+
+
+@pytest.fixture
+def ask(rows: None, script: samples.Script) -> Callable[..., Operation]:
+    """Ask for a sample operation."""
+
+    def request(procedure: str = "tests.sample", **options: object) -> Operation:
+        options = {"title": "Sample", "params": {}, "by": None, **options}
+        return actions.request(procedure, **options)  # type: ignore[arg-type]
+
+    return request
+
+
+def expire(operation: Operation) -> None:
+    """As if the lease had run out: the worker has not been heard of."""
+    Operation.objects.filter(pk=operation.pk).update(lease_until=Now() - timedelta(seconds=1))
+
+
+def fresh(operation: Operation) -> Operation:
+    return Operation.objects.get(pk=operation.pk)
+
+
+def step_states(operation: Operation) -> list[str]:
+    return list(operation.steps.in_order().values_list("state", flat=True))
+
+
+def at_once(*works: Callable[[], object]) -> list[object]:
+    """Run the works in threads that start together, each with a database connection of its own; their results."""
+    results: list[object] = [None] * len(works)
+    barrier = threading.Barrier(len(works))
+
+    def run(index: int) -> None:
+        try:
+            barrier.wait(10)
+            results[index] = works[index]()
+        except BaseException as error:
+            results[index] = error
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(len(works))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return results
