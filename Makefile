@@ -1,10 +1,12 @@
 # The ops portal. `make help` lists what there is.
+SHELL := bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STACK := $(BIN)/python -m opsportal.stack
 SERVICES := $(STACK) with-services --
 BOOTSTRAP := $(PYTHON) opsportal/stack/bootstrap.py $(VENV)
+TEMPLATES := find . -name '*.html' -not -path './$(VENV)/*' -not -path './var/*'
 PYTEST_ARGS ?=
 
 .PHONY: help run test check bench chaos screenshots clean
@@ -25,13 +27,16 @@ test: ## run the test suite (PYTEST_ARGS="-k restore")
 check: export SECRET_KEY := only-for-static-checks-0123456789-abcdefghijklmnopqrstuvwxyz
 check: ## lint, types, layers, templates, deployment settings, migrations
 	@$(BOOTSTRAP) requirements-dev.txt
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	find . -name '*.html' -not -path './$(VENV)/*' -not -path './var/*' -print0 | xargs -0 -r $(BIN)/djade --target-version 5.2 --check
-	$(BIN)/python manage.py check --deploy --fail-level WARNING
-	$(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	@status=0; \
+	try() { echo "+ $${*:1:3}"; "$$@" || status=1; }; \
+	try $(BIN)/ruff check --output-format concise .; \
+	try $(BIN)/ruff format --check --output-format concise .; \
+	try $(BIN)/mypy; \
+	try $(BIN)/lint-imports; \
+	try $(BIN)/djade --target-version 5.2 --check $$($(TEMPLATES)); \
+	try $(BIN)/python manage.py check --deploy --fail-level WARNING; \
+	try $(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run; \
+	exit $$status
 
 bench: ## measure backup, restore and click-to-first-step
 	@$(BOOTSTRAP) requirements-dev.txt

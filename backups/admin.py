@@ -363,7 +363,7 @@ class RestoreAdmin(ReadOnlyAdmin):
         return Restore.objects.with_place()
 
     def headline(self, request: HttpRequest, obj: Restore) -> Headline:
-        return Headline(obj.operation.status, obj.operation.state_word, obj.operation.message)
+        return Headline(obj.status, obj.state_word, obj.operation.message)
 
     def is_final(self, obj: Restore) -> bool:
         undoing = obj.undo_operation is not None and not obj.undo_operation.is_final
@@ -380,7 +380,7 @@ class RestoreAdmin(ReadOnlyAdmin):
 
     @admin.display(description="State")
     def shown_state(self, obj: Restore) -> SafeString:
-        return status(obj.operation.status, obj.operation.state_word)
+        return status(obj.status, obj.state_word)
 
     @admin.display(description="Why", ordering="reason_kind")
     def why(self, obj: Restore) -> str:

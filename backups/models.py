@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
@@ -315,5 +315,11 @@ class Restore(models.Model):
         return self.measured <= self.rto
 
     @property
-    def replaced_at(self) -> datetime | None:
-        return self.operation.ended_at
+    def status(self) -> str:
+        return "warn" if self.safety_copy == self.SafetyCopy.PUT_BACK else self.operation.status
+
+    @property
+    def state_word(self) -> str:
+        if self.safety_copy == self.SafetyCopy.PUT_BACK:
+            return "Undone"
+        return self.operation.state_word

@@ -39,6 +39,7 @@ def validate_pattern(pattern: str) -> None:
 
 def _check_directives(pattern: str) -> set[str]:
     """The letters of the directives in the pattern."""
+    _check_seen(pattern, "The name pattern")  # first: strftime ends at a zero byte and stumbles over half characters
     used = set(re.findall(r"%(.?)", pattern, re.DOTALL)) - {"%"}
     if unknown := sorted(used - DATE_DIRECTIVES - TIME_DIRECTIVES):
         known = ", ".join(f"%{letter}" for letter in "YmdHMSUVj")
@@ -64,6 +65,13 @@ def check_name(name: str, what: str = "The name") -> str:
     if len(name.encode()) > LONGEST_BYTES:
         raise BackupError(f"{what} {shown} is longer than {LONGEST_BYTES} bytes. Shorten it.")
     return name
+
+
+def _check_seen(text: str, what: str) -> None:
+    if any(unicodedata.category(character) in _UNSEEN for character in text):
+        raise BackupError(
+            f"{what} {ascii(text)[:120]} holds a character that cannot be seen, such as a line break. Remove it."
+        )
 
 
 def check_folder(folder: str) -> PurePosixPath:

@@ -22,7 +22,7 @@ from core.panels import panel
     order=5,
     permission="backups.view_archive",
     template="backups/panels/board.html",
-    size="wide",
+    size="full",
     icon="target",
 )
 def rto_board(request: HttpRequest) -> dict[str, Any]:

@@ -52,8 +52,8 @@ class Command:
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
-    secrets: tuple[str, ...] = ()
-    secret_files: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    secret_files: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeout_s: float = 3600
     cwd: Path | None = None
 

@@ -22,10 +22,8 @@ FAIL_FAST = {
     "socket_connect_timeout": 1,
     "socket_timeout": 2,
 }
-
-# Neither a click nor the control loop may wait long for a Redis that hangs: the client gives up on each of its own
-# tries after so many seconds, and this process then leaves the broker alone for a while.
-PATIENCE_S = 1.0
+# After a failure this process leaves the broker alone for so long: ten schedules that are due must not wait two seconds
+# each behind a Redis that hangs, while a dead worker waits to be noticed.
 LEAVE_ALONE_S = 2.0
 _leave_alone_until = 0.0
 
@@ -42,11 +40,15 @@ def send(operation_id: int, queue: str) -> bool:
     """Send the message now. False when the broker cannot be reached, which takes a second or two at the most."""
     from operations.tasks import run_operation
 
+    global _leave_alone_until
+    if time.monotonic() < _leave_alone_until:
+        return False
     try:
         with current_app.connection_for_write(transport_options=FAIL_FAST) as connection:
             run_operation.apply_async(args=[operation_id], queue=queue, retry=False, connection=connection)
     except (BrokerUnavailable, OSError) as error:
+        _leave_alone_until = time.monotonic() + LEAVE_ALONE_S
         logger.warning("operation %s not announced, the control loop will: %s", operation_id, error)
         return False
-    Operation.objects.filter(pk=operation_id).update(dispatched_at=timezone.now())
+    Operation.objects.filter(pk=operation_id).update(dispatched_at=Now())
     return True

@@ -12,9 +12,9 @@ from django.conf import settings
 from backups import actions as backups
 from backups.models import Plan, Storage
 from catalog.models import Component, DatabaseTarget, Environment, Host, Service, ServiceControlCommands, Severity
+from operations.models import Schedule
 from opsportal.demo import server as demo_server
 from opsportal.demo.server import Database, DemoServer
-from operations.models import Schedule
 
 ERP_SLUG, CRM_SLUG = "erp", "crm"
 SERVICE_SCRIPT = Path(__file__).with_name("service.py")
@@ -35,9 +35,7 @@ class Catalog:
     erp: DatabaseTarget
     erp_staging: DatabaseTarget
     crm: DatabaseTarget
-    erp_nightly: Plan
-    erp_staging_manual: Plan
-    crm_weekly: Plan
+    plans: dict[str, Plan]  # nightly, staging, weekly
 
 
 def control_argv(action: str) -> list[str]:
@@ -95,7 +93,7 @@ def create(server: DemoServer, system_identifier: str, server_version: str) -> C
         target(database_staging, demo_server.ERP_STAGING, "SELECT count(*) > 0 FROM orders"),
         target(database_crm, demo_server.CRM, "SELECT count(*) > 0 FROM accounts"),
     )
-    return Catalog(*targets, *_plans(storage, *targets))
+    return Catalog(*targets, _plans(storage, *targets))
 
 
 def _services() -> tuple[Service, Service]:
@@ -114,13 +112,11 @@ def _services() -> tuple[Service, Service]:
         time_zone="Europe/Berlin",
     )
     for rank, (code, name, definition, examples) in enumerate(SEVERITIES, start=1):
-        Severity.objects.create(
-            service=erp, code=code, name=name, rank=rank, definition=definition, examples=examples
-        )
+        Severity.objects.create(service=erp, code=code, name=name, rank=rank, definition=definition, examples=examples)
     return erp, crm
 
 
-def _plans(storage: Storage, erp: DatabaseTarget, erp_staging: DatabaseTarget, crm: DatabaseTarget) -> list[Plan]:
+def _plans(storage: Storage, erp: DatabaseTarget, erp_staging: DatabaseTarget, crm: DatabaseTarget) -> dict[str, Plan]:
     nightly = Plan(
         name="ERP nightly",
         target=erp,
@@ -130,7 +126,7 @@ def _plans(storage: Storage, erp: DatabaseTarget, erp_staging: DatabaseTarget, c
         keep_days=7,
         keep_last=7,
         expected_min=timedelta(seconds=0.2),
-        expected_max=timedelta(seconds=60),
+        expected_max=timedelta(seconds=20),
     )
     manual = Plan(
         name="ERP staging on demand",
@@ -153,7 +149,7 @@ def _plans(storage: Storage, erp: DatabaseTarget, erp_staging: DatabaseTarget, c
         backups.save_plan(
             plan, cron=cron, misfire=Schedule.Misfire.LATEST, enabled=bool(cron), max_lateness=MAX_LATENESS
         )
-    return [nightly, manual, weekly]
+    return {"nightly": nightly, "staging": manual, "weekly": weekly}
 
 
 def archives_root() -> Path:
@@ -161,6 +157,6 @@ def archives_root() -> Path:
     return Path(settings.DATA_DIR) / "archives"
 
 
-def set_decided(plan: Plan, until: datetime) -> None:
-    """The history has decided the plan's slots up to here; the portal decides those after it."""
-    Schedule.objects.filter(pk=plan.schedule_id).update(decided_until=until)
+def set_decided(schedule: Schedule, until: datetime) -> None:
+    """The history has decided the slots up to here; the portal decides those after it."""
+    Schedule.objects.filter(pk=schedule.pk).update(decided_until=until)

@@ -23,13 +23,15 @@ from backups.engines.postgresql import PostgreSQLEngine
 from backups.exceptions import ArchiveDamaged
 from backups.manifest import DumpFacts, Manifest
 from backups.storages.local import LocalStorage
-from operations import commands
+from operations.commands import Command, OnLine, OnStdout, Result, run_checked
 from opsportal.demo import catalog, erp
 from opsportal.demo.records import OP
 from opsportal.demo.server import CRM, ERP, ERP_STAGING, Database, DemoServer
 from opsportal.demo.timeline import Backup, Story
 
 APPLICATION = "opsportal/demo"
+SCRATCH = ".demo"
+SCRATCH_DATABASE = "scratch_of_the_demo"
 SNAPSHOT_AFTER = timedelta(seconds=1.2)  # from the request to the snapshot
 LEAST_NEW_ORDERS = 60  # since the newest archive, so that a restore always has something to show
 PLAN_DATABASES = {"nightly": ERP, "staging": ERP_STAGING, "weekly": CRM}
@@ -45,12 +47,12 @@ class Spoken:
 
     def run(
         self,
-        command: commands.Command,
+        command: Command,
         *,
-        on_line: commands.OnLine | None = None,
-        on_stdout: commands.OnStdout | None = None,
+        on_line: OnLine | None = None,
+        on_stdout: OnStdout | None = None,
         stdin: BinaryIO | None = None,
-    ) -> commands.Result:
+    ) -> Result:
         self.commands.append(command.shown())
 
         def hear(stream: str, text: str) -> None:
@@ -59,7 +61,7 @@ class Spoken:
             if on_line is not None:
                 on_line(stream, text)
 
-        return commands.run_checked(command, on_line=hear, on_stdout=on_stdout, stdin=stdin)
+        return run_checked(command, on_line=hear, on_stdout=on_stdout, stdin=stdin)
 
     def log(self, text: str) -> None:
         self.lines.append(("portal", text))
@@ -92,6 +94,12 @@ class Rehearsal:
     verified: str
     folder: Path
     rows: int
+    load: list[str]
+
+    def load_commands(self, folder: str, scratch: str) -> list[str]:
+        """What loading an archive into a scratch database runs."""
+        told = Spoken(self.load).about(self.folder, folder).commands
+        return [command.replace(SCRATCH_DATABASE, scratch) for command in told]
 
 
 @dataclass
@@ -116,7 +124,7 @@ def connection(server: DemoServer, database: Database) -> Connection:
 
 def make(server: DemoServer, story: Story, now: datetime) -> Stock:
     """Fill the three databases up to `now` and dump them on the way at the moments of the story."""
-    scratch = catalog.archives_root() / ".demo"
+    scratch = catalog.archives_root() / SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(mode=0o700, parents=True)
     stock = Stock()
@@ -125,7 +133,6 @@ def make(server: DemoServer, story: Story, now: datetime) -> Stock:
         large = pool.submit(_make_erp, server, story, now, scratch, stock)
         large.result()
         small.result()
-    erp.finish(server, ERP, ERP_STAGING, CRM)
     return stock
 
 
@@ -176,7 +183,8 @@ def _dump(server: DemoServer, database: Database, backup: Backup, scratch: Path,
         report = engine.verify(folder, _described(dumped), run=said.run, log=said.log)
         (folder / manifest.NAME).unlink()
         sentences = [check.sentence for check in checks]
-        stock.rehearsals[backup.plan] = Rehearsal(sentences, said, report.sentence, folder, report.rows)
+        loading = [command.shown() for command in engine.restore_commands(conn, folder, SCRATCH_DATABASE)]
+        stock.rehearsals[backup.plan] = Rehearsal(sentences, said, report.sentence, folder, report.rows, loading)
 
 
 def _described(dumped: Dumped) -> Manifest:

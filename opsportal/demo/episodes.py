@@ -64,8 +64,8 @@ def restores(teller: Teller) -> list[PastRestore]:
             "Recovery drill of the quarter: can the person on call do it alone?",
             (story.moments["drill"], story.moments["drill cleaned"]),
             by_hand=(
-                "systemctl --user stop erp-staging on stage-1 answered “inactive (dead)”; pg_stat_activity showed no client. "
-                "Finding who may stop it took most of the time: the on-call handbook names a person who has left."
+                "systemctl --user stop erp-staging on stage-1 answered “inactive (dead)”; pg_stat_activity showed no "
+                "client. Finding who may stop it took most of the time: the handbook names a person who has left."
             ),
         ),
     ]
@@ -113,8 +113,9 @@ def _restore(
 def _restore_steps(teller: Teller, archive: str, target: DatabaseTarget, by_hand: str) -> list[PastStep]:
     facts, database = teller.shelf.facts[archive], target.database
     scratch, kept = f"{database}_restore_{OP}_a1", f"{database}_before_{OP}"
+    plan = teller.story.find(archive).plan
+    rehearsal, archived = teller.stock.rehearsals[plan], f"{teller.folder(plan)}/{teller.shelf.names[archive]}"
     spent = 0.4 + facts.rows / 60_000
-    controlled = not by_hand
     stop, start, status = (" ".join(catalog.control_argv(action)) for action in ("stop", "start", "status"))
 
     def said(*texts: str) -> list[tuple[str, str]]:
@@ -122,26 +123,47 @@ def _restore_steps(teller: Teller, archive: str, target: DatabaseTarget, by_hand
 
     stopping = PastStep("stop_service", 0.3, (stop,), [("stdout", "The ERP has stopped.")])
     starting = PastStep("start_service", 0.6, (start, status), [("stdout", "The ERP runs.")])
-    if not controlled:
-        stopping = PastStep("stop_service", BY_HAND_S, lines=said(
-            f"{teller.people[Role.OPERATOR]} takes over before the next step.",
-            f"{teller.people[Role.OPERATOR]} did “Stop the application” by hand: {by_hand}",
-            f"{teller.people[Role.OPERATOR]} let it continue.",
-        ), state=STEP.BY_HAND, evidence=by_hand)
+    if by_hand:
+        stopping = PastStep(
+            "stop_service",
+            BY_HAND_S,
+            lines=said(
+                f"{teller.people[Role.OPERATOR]} takes over before the next step.",
+                f"{teller.people[Role.OPERATOR]} did “Stop the application” by hand: {by_hand}",
+                f"{teller.people[Role.OPERATOR]} let it continue.",
+            ),
+            state=STEP.BY_HAND,
+            evidence=by_hand,
+        )
         starting = PastStep(
             "start_service", 0.02, lines=said("No service control is set for this environment; nothing to start.")
         )
     return [
-        PastStep("check", 0.5, lines=said(
-            f"{target.address} is PostgreSQL {target.server_version}, system {target.system_identifier}.",
-            f"All {len(facts.files)} files have the recorded SHA-256.",
-        )),
-        PastStep("load", spent, (f"CREATE DATABASE {scratch}",), said(f"Loaded {facts.rows:,} rows into {scratch}.")),
-        PastStep("compare", spent / 6, lines=said(
-            f"{len(facts.tables)} tables and {facts.rows:,} rows are as the manifest says."
-        )),
+        PastStep(
+            "check",
+            0.5,
+            lines=said(
+                f"{target.address} is PostgreSQL {target.server_version}, system {target.system_identifier}.",
+                f"All {len(facts.files)} files have the recorded SHA-256.",
+            ),
+        ),
+        PastStep(
+            "load",
+            spent,
+            (f"CREATE DATABASE {scratch}", *rehearsal.load_commands(archived, scratch)),
+            said(f"Loaded {facts.rows:,} rows into {scratch}."),
+        ),
+        PastStep(
+            "compare",
+            spent / 6,
+            lines=said(f"{len(facts.tables)} tables and {facts.rows:,} rows are as the manifest says."),
+        ),
         stopping,
-        PastStep("swap", 0.25, (f"ALTER DATABASE {database} RENAME TO {kept}", f"ALTER DATABASE {scratch} RENAME TO {database}")),
+        PastStep(
+            "swap",
+            0.25,
+            (f"ALTER DATABASE {database} RENAME TO {kept}", f"ALTER DATABASE {scratch} RENAME TO {database}"),
+        ),
         starting,
         PastStep("smoke_test", 0.05, lines=said(f"The smoke test answered true: {target.smoke_test}")),
     ]
@@ -155,7 +177,13 @@ def _loss(teller: Teller, archive: str) -> dict[str, Any]:
         if entry.name in ("orders", "order_lines", "invoices", "payments", "stock_movements", "audit_notes"):
             live = int(entry.rows * (1 - DELETED_SHARE)) + 21
         tables.append(
-            {"table": entry.key, "live": live, "archived": entry.rows, "difference": entry.rows - live, "estimated": False}
+            {
+                "table": entry.key,
+                "live": live,
+                "archived": entry.rows,
+                "difference": entry.rows - live,
+                "estimated": False,
+            }
         )
     back = sum(max(0, int(str(row["difference"]))) for row in tables)
     return {"readable": True, "tables": tables, "lost_rows": 0, "returned_rows": back}
@@ -163,7 +191,7 @@ def _loss(teller: Teller, archive: str) -> dict[str, Any]:
 
 def found_damage(teller: Teller, message: str) -> PastOperation:
     """The verification, days later, of an archive whose disk has changed a byte."""
-    plan, name = teller.catalog.erp_nightly, teller.shelf.names[f"night-{DAMAGED}"]
+    plan, name = teller.plans["nightly"], teller.shelf.names[f"night-{DAMAGED}"]
     return PastOperation(
         key="damage",
         procedure="backups.verify",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from opsportal.demo.server import COMPLETE, CRM, Database, DemoServer, run_script
+from opsportal.demo.server import CRM, Database, DemoServer, run_script
 
 YEAR = timedelta(days=365)
 STAGING_DAYS = timedelta(days=25)
@@ -42,9 +42,3 @@ def grow_crm(server: DemoServer, *, until: datetime) -> None:
     with server.session(CRM.name, role=CRM.owner) as session:
         run_script(session, "words")
         run_script(session, "crm_activities", until=until, first=1 + int(until.timestamp()), number=40)
-
-
-def finish(server: DemoServer, *databases: Database) -> None:
-    """Mark databases as complete."""
-    for database in databases:
-        server.describe(database, COMPLETE)

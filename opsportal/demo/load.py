@@ -16,7 +16,7 @@ from django_celery_beat.models import CrontabSchedule
 from backups import manifest
 from backups.engines.postgresql import PostgreSQLEngine
 from backups.manifest import Manifest
-from backups.models import Archive, Plan, Restore
+from backups.models import Archive, Restore
 from backups.procedures.base import digest_of
 from backups.retention import archive_lock
 from backups.storages.local import LocalStorage
@@ -40,6 +40,7 @@ def is_loaded() -> bool:
 
 def load(server: DemoServer, now: datetime, say: Callable[[str], None]) -> None:
     """Load everything. A load that was interrupted leaves no records and is begun again."""
+    server.check_names()
     team = Team(Path(settings.DATA_DIR))  # hashes passwords while the server works
     for database in DATABASES:
         server.make_role(database.owner, catalog.secret_path(database))
@@ -52,9 +53,9 @@ def load(server: DemoServer, now: datetime, say: Callable[[str], None]) -> None:
     with transaction.atomic(), disable_auditlog():
         people = team.save()
         known = catalog.create(server, facts.system_identifier, facts.version)
-        plans = {"nightly": known.erp_nightly, "staging": known.erp_staging_manual, "weekly": known.crm_weekly}
-        teller = Teller(story, stock, known, people, shelf.arrange(story, stock, plans))
-        _Writer(teller, plans, said).write()
+        teller = Teller(story, stock, known, people, known.plans, shelf.arrange(story, stock, known.plans))
+        _Writer(teller, said).write()
+    (catalog.archives_root() / dumps.SCRATCH).rmdir()
     team.write_file()
 
 
@@ -68,7 +69,6 @@ class _Writer:
     """The records of the history, in the order in which they need each other."""
 
     teller: Teller
-    plans: dict[str, Plan]
     damage: str
 
     def write(self) -> None:
@@ -84,12 +84,12 @@ class _Writer:
         archives = self._archives(rows)
         self._complete(rows, archives, restores)
         self._slots(rows)
-        for plan in self.plans.values():
-            if plan.schedule_id:
-                catalog.set_decided(plan, teller.story.until)
+        for plan in self.teller.plans.values():
+            if plan.schedule:
+                catalog.set_decided(plan.schedule, teller.story.until)
 
     def _place(self, backup: Backup) -> Path:
-        plan = self.plans[backup.plan]
+        plan = self.teller.plans[backup.plan]
         return LocalStorage(plan.storage.root).folder(plan.folder) / self.teller.shelf.names[backup.key]
 
     # -- archives -----------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ class _Writer:
         return {backup.key: archive for backup, archive in zip(self.teller.story.backups, made, strict=True)}
 
     def _archive(self, backup: Backup, operation: Operation) -> Archive:
-        plan = self.plans[backup.plan]
+        plan = self.teller.plans[backup.plan]
         return Archive(
             plan=plan,
             target=plan.target,
@@ -158,9 +158,7 @@ class _Writer:
 
     # -- what names an archive or an operation by its number ----------------------------------------------------------
 
-    def _complete(
-        self, rows: dict[str, Operation], archives: dict[str, Archive], restores: list[PastRestore]
-    ) -> None:
+    def _complete(self, rows: dict[str, Operation], archives: dict[str, Archive], restores: list[PastRestore]) -> None:
         for backup in self.teller.story.backups:
             if backup.outcome is Outcome.OK:
                 archive, row = archives[backup.key], rows[backup.key]
@@ -212,7 +210,7 @@ class _Writer:
         story = self.teller.story
         slots = [
             Slot(
-                schedule_id=self.plans[backup.plan].schedule_id,
+                schedule=self.teller.plans[backup.plan].schedule,
                 at=backup.slot,
                 decision=Slot.Decision.STARTED,
                 decided_at=backup.requested_at,
@@ -225,7 +223,7 @@ class _Writer:
         late = story.find(f"night-{LATE}")
         slots.append(
             Slot(
-                schedule_id=self.plans["nightly"].schedule_id,
+                schedule=self.teller.plans["nightly"].schedule,
                 at=merged,
                 decision=Slot.Decision.MERGED,
                 decided_at=late.requested_at,

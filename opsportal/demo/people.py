@@ -16,14 +16,15 @@ from core.roles import Role
 from opsportal.stack.folders import write_private
 
 FILE = "demo-sign-ins.txt"
-WORDS = (
-    "amber anchor apple arrow autumn barley basil beacon birch bridge bronze canvas cedar chalk cliff clover cobalt copper"
-    " coral cotton crane delta dune ember falcon fern field flint forest garnet ginger glacier harbor hazel heron indigo"
-    " island ivory jasper juniper kelp lagoon lamp lantern larch lemon linen lotus maple marble meadow mint mist mosaic"
-    " moss nectar nickel oak oasis olive onyx opal orchard otter paper pearl pebble pine plum poppy prairie quartz quill"
-    " rain raven reed ridge river rocket rowan saffron sage sail sand shell silver slate sparrow spruce stone summit"
-    " sunset tango teal thistle tide timber topaz tulip valley velvet violet walnut willow winter yarrow zephyr"
-).split()
+WORDS = """
+    amber anchor apple arrow autumn barley basil beacon birch bridge bronze canvas cedar chalk cliff clover cobalt
+    copper coral cotton crane delta dune ember falcon fern field flint forest garnet ginger glacier harbor hazel
+    heron indigo island ivory jasper juniper kelp lagoon lamp lantern larch lemon linen lotus maple marble meadow
+    mint mist mosaic moss nectar nickel oak oasis olive onyx opal orchard otter paper pearl pebble pine plum poppy
+    prairie quartz quill rain raven reed ridge river rocket rowan saffron sage sail sand shell silver slate sparrow
+    spruce stone summit sunset tango teal thistle tide timber topaz tulip valley velvet violet walnut willow winter
+    yarrow zephyr
+""".split()  # noqa: SIM905 - a list of this length is a page
 
 
 @dataclass(frozen=True)

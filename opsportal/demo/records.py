@@ -139,5 +139,9 @@ def _lines(row: OperationStep, past: PastStep) -> Iterable[LogLine]:
     for number, (stream, text) in enumerate(past.lines, start=1):
         moment = row.started_at + timedelta(seconds=past.seconds * number / (len(past.lines) + 1))
         yield LogLine(
-            operation_id=row.operation_id, step=row, at=moment, stream=stream, text=text.replace(OP, str(row.operation_id))
+            operation_id=row.operation_id,
+            step=row,
+            at=moment,
+            stream=stream,
+            text=text.replace(OP, str(row.operation_id)),
         )

@@ -17,8 +17,7 @@ from opsportal.demo.exceptions import DemoError
 from opsportal.stack.folders import write_private
 
 SQL = Path(__file__).parent / "sql"
-LOADING = "Demo of the ops portal, being loaded"
-COMPLETE = "Demo of the ops portal"
+MARK = "Demo of the ops portal"  # comment on a database that the demo may replace
 NEEDED = ("DEMO_PG_HOST", "DEMO_PG_USER", "DEMO_PG_PASSWORD_FILE")
 # The role may make and rename its own databases, read everything and end other people's sessions: what a restore needs.
 # It is no superuser, and the application uses it too, as the owner of its tables.
@@ -68,7 +67,9 @@ class DemoServer:
         try:
             password = path.read_text().strip()
         except OSError as error:
-            raise DemoError(f"The password in {path} cannot be read ({error.strerror}). Check DEMO_PG_PASSWORD_FILE.") from None
+            raise DemoError(
+                f"The password in {path} cannot be read ({error.strerror}). Check DEMO_PG_PASSWORD_FILE."
+            ) from None
         return cls(env["DEMO_PG_HOST"], env["DEMO_PG_USER"], password, int(env.get("DEMO_PG_PORT") or 5432))
 
     @contextmanager
@@ -89,7 +90,9 @@ class DemoServer:
             )
         except psycopg.Error as error:
             said = " ".join(str(error).split())
-            raise DemoError(f"The demo's server in {self.host} does not answer: {said}. Start it and try again.") from None
+            raise DemoError(
+                f"The demo's server in {self.host} does not answer: {said}. Start it and try again."
+            ) from None
         with session:
             if role:
                 session.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
@@ -113,36 +116,31 @@ class DemoServer:
             for membership in MEMBERSHIPS:
                 session.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(membership), sql.Identifier(role)))
 
-    def make_database(self, database: Database) -> None:
-        """An empty database; one that an earlier load of the demo left is replaced.
+    def check_names(self) -> None:
+        """Raises DemoError when a database has one of the demo's names and is not the demo's."""
+        with self.session() as session:
+            found = session.execute(
+                "SELECT datname FROM pg_database WHERE datname = ANY (%s)"
+                " AND shobj_description(oid, 'pg_database') IS DISTINCT FROM %s",
+                [[database.name for database in DATABASES], MARK],
+            ).fetchall()
+        if found:
+            raise DemoError(
+                f"The server already has a database {found[0][0]} that is not the demo's. "
+                "Rename it, or give the demo another server."
+            )
 
-        Raises DemoError when a database of that name is not the demo's.
-        """
+    def make_database(self, database: Database) -> None:
+        """An empty database; one that an earlier load of the demo left is replaced. Call `check_names` before."""
         name = sql.Identifier(database.name)
         with self.session() as session:
-            row = session.execute(
-                "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", [database.name]
-            ).fetchone()
-            if row and row[0] not in (LOADING, COMPLETE):
-                raise DemoError(
-                    f"The server already has a database {database.name} that is not the demo's. "
-                    "Rename it, or give the demo another server."
-                )
             session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
-            session.execute(
-                sql.SQL("CREATE DATABASE {} OWNER {}").format(name, sql.Identifier(database.owner))
-            )
-        self.describe(database, LOADING)
-
-    def describe(self, database: Database, comment: str) -> None:
-        """Write down whose database this is and whether it is complete."""
-        with self.session() as session:
-            name = sql.Identifier(database.name)
-            session.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(comment)))
+            session.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, sql.Identifier(database.owner)))
+            session.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(MARK)))
 
 
 def run_script(session: Session, name: str, **values: object) -> None:
     """Run the statements of `sql/<name>.sql` in one transaction."""
     script = (SQL / f"{name}.sql").read_text()
     with session.transaction():
-        session.execute(script.encode(), values or None)  # type: ignore[arg-type]
+        session.execute(script.encode(), values or None)

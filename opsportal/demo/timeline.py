@@ -97,7 +97,11 @@ def tell(nights: Sequence[datetime], weeks: Sequence[datetime], now: datetime) -
         "outage over": at(night[LATE - 1], 3, 12),
     }
     story.backups = sorted(_backups(story), key=lambda backup: backup.requested_at)
-    for plan, days, last in (("nightly", KEEP_DAYS, KEEP_LAST), ("weekly", None, KEEP_SMALL), ("staging", None, KEEP_SMALL)):
+    for plan, days, last in (
+        ("nightly", KEEP_DAYS, KEEP_LAST),
+        ("weekly", None, KEEP_SMALL),
+        ("staging", None, KEEP_SMALL),
+    ):
         _retain(story, plan, days, last)
     story.kept.sort(key=lambda backup: backup.requested_at)
     return story
@@ -114,7 +118,7 @@ def _backups(story: Story) -> Iterable[Backup]:
         elif number == FAILED:
             yield replace(normal, outcome=Outcome.NO_SPACE)
         elif number == SLOW:
-            yield replace(normal, seconds=71.4)
+            yield replace(normal, seconds=24.6)
         else:
             yield replace(normal, damaged=number == DAMAGED)
     for number, slot in enumerate(story.weeks, start=1):
@@ -134,10 +138,14 @@ def _backups(story: Story) -> Iterable[Backup]:
         outcome=Outcome.CANCELLED,
     )
     yield _click(
-        "pre-change", at(night[PRE_CHANGE - 1], 16, 40), "pre_change", "Before the prices of the winter catalogue are imported."
+        "pre-change",
+        at(night[PRE_CHANGE - 1], 16, 40),
+        "pre_change",
+        "Before the prices of the winter catalogue are imported.",
     )
     yield replace(
-        _click("before-drill", at(night[DRILL - 1], 13, 48), "pre_change", "Archive for the recovery drill."), plan="staging"
+        _click("before-drill", at(night[DRILL - 1], 13, 48), "pre_change", "Archive for the recovery drill."),
+        plan="staging",
     )
 
 

@@ -41,7 +41,7 @@ def run(say: Say) -> int:
         with Supervisor(logs=folders.logs, register=folders.register, say=say) as supervisor:
             _check_port(supervisor, wishes)
             _bring_up(supervisor, wishes, folders, say)
-            say(_welcome(wishes, folders, time.monotonic() - begun))
+            say(welcome(wishes, folders, time.monotonic() - begun))
             while True:
                 supervisor.check_stop()
                 supervisor.tend()
@@ -106,7 +106,10 @@ def _bring_up(supervisor: Supervisor, wishes: Wishes, folders: Folders, say: Say
         say(f"{wishes.address} answers; the demo is still being loaded ...")
     if demo and (code := supervisor.end_task(demo)) != 0:
         lines = "".join(f"\n    {line}" for line in demo.last_lines())
-        say(f"The demo could not be loaded ({describe_exit(code)}); the portal runs without.{lines}\n  Log: {demo.log}")
+        say(
+            f"The demo could not be loaded ({describe_exit(code)}); the portal runs without, the next start tries again."
+            f"{lines}\n  Log: {demo.log}"
+        )
 
 
 def _portal_services(wishes: Wishes, env: Mapping[str, str]) -> list[Service]:
@@ -195,7 +198,8 @@ def _why_not_ready(wishes: Wishes) -> str | None:
         connection.close()
 
 
-def _welcome(wishes: Wishes, folders: Folders, seconds: float) -> str:
+def welcome(wishes: Wishes, folders: Folders, seconds: float) -> str:
+    """What a person needs once the portal is up: where it is, and as whom to sign in."""
     lines = ["", f"The ops portal is ready after {seconds:.0f} s: {wishes.address}", ""]
     sign_ins = folders.data / "demo-sign-ins.txt"
     if wishes.demo and sign_ins.exists():

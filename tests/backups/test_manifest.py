@@ -37,27 +37,29 @@ def make(folder: Path, contents: dict[str, bytes], **changes: object) -> Manifes
     for name, data in contents.items():
         (folder / name).write_bytes(data)
         files.append(FileEntry(name, len(data), hashlib.sha256(data).hexdigest()))
-    values: dict = dict(
-        engine="postgresql",
-        database="erp",
-        server_version="18.4",
-        server_version_num=180004,
-        system_identifier="7710437758283113706",
-        client_version="18.4",
-        snapshot_at=NOW,
-        codec="zstd:1",
-        database_bytes=1,
-        files=files,
-        tables=[TableEntry("public", "orders", 16384, "2575.dat.zst", 3, "-17", 8192)],
-        large_objects=0,
-        properties=DatabaseProperties("ops", "UTF8", "b", "C.UTF-8", "C.UTF-8", "C.UTF-8", grants=[Grant(None, "CONNECT", False)]),
-        extensions={"plpgsql": "1.0"},
-        roles=["ops"],
-        operation_id=12,
-        plan="nightly",
-        name="erp_2026",
-        created_at=NOW,
-    )
+    values: dict = {
+        "engine": "postgresql",
+        "database": "erp",
+        "server_version": "18.4",
+        "server_version_num": 180004,
+        "system_identifier": "7710437758283113706",
+        "client_version": "18.4",
+        "snapshot_at": NOW,
+        "codec": "zstd:1",
+        "database_bytes": 1,
+        "files": files,
+        "tables": [TableEntry("public", "orders", 16384, "2575.dat.zst", 3, "-17", 8192)],
+        "large_objects": 0,
+        "properties": DatabaseProperties(
+            "ops", "UTF8", "b", "C.UTF-8", "C.UTF-8", "C.UTF-8", grants=[Grant(None, "CONNECT", False)]
+        ),
+        "extensions": {"plpgsql": "1.0"},
+        "roles": ["ops"],
+        "operation_id": 12,
+        "plan": "nightly",
+        "name": "erp_2026",
+        "created_at": NOW,
+    }
     described = Manifest(**{**values, **changes})
     manifest.write(folder, described)
     return described
@@ -151,7 +153,15 @@ class TestDamage:
 
     @pytest.mark.parametrize(
         "changes",
-        [{"files": "x"}, {"tables": [1]}, {"database": 5}, {"large_objects": True}, {"surprise": 1}, {"snapshot_at": "x"}, {"properties": None}],
+        [
+            {"files": "x"},
+            {"tables": [1]},
+            {"database": 5},
+            {"large_objects": True},
+            {"surprise": 1},
+            {"snapshot_at": "x"},
+            {"properties": None},
+        ],
     )
     def test_wrong_types(self, tmp_path, changes):
         make(tmp_path, {})

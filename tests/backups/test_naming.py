@@ -48,7 +48,7 @@ def test_a_pattern_without_a_date_is_refused(pattern):
         ("%Y\\%m", "leads into another folder"),
         ("..%Y", "begins with a dot"),
         (".partial-op1-a1%Y", "begins with a dot"),
-        ("%Y\n", "blank"),
+        ("%Y\n", "cannot be seen"),
         ("a\n%Y", "cannot be seen"),
         ("a\0%Y", "cannot be seen"),
         ("a\u202e%Y", "cannot be seen"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import threading
@@ -22,12 +23,16 @@ def storage(tmp_path):
 
 def fill(partial: Path, op_id: int = 1) -> Path:
     (partial / "toc.dat").write_bytes(b"data")
-    (partial / manifest.NAME).write_text('{"operation_id": %d}' % op_id)
+    (partial / manifest.NAME).write_text(json.dumps({"operation_id": op_id}))
     return partial
 
 
 def visible(root: Path) -> list[str]:
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if not any(p.startswith(".") for p in path.relative_to(root).parts))
+    return sorted(
+        str(path.relative_to(root))
+        for path in root.rglob("*")
+        if not any(p.startswith(".") for p in path.relative_to(root).parts)
+    )
 
 
 def test_it_is_registered():

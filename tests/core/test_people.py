@@ -9,7 +9,9 @@ pytestmark = pytest.mark.django_db
 
 
 def fields(user: User, **changes: object) -> dict[str, object]:
-    return {"username": user.username, "time_zone": "UTC", "is_active": "on", **changes}
+    """The edit form as it would be sent back: a role that is not sent is taken away."""
+    roles = list(user.groups.values_list("pk", flat=True))
+    return {"username": user.username, "time_zone": "UTC", "is_active": "on", "groups": roles, **changes}
 
 
 def test_an_administrator_makes_a_person(signed_in):
@@ -27,6 +29,7 @@ def test_an_administrator_cannot_become_or_take_over_a_superuser(signed_in, root
     administrator.post(f"/core/user/{me.pk}/change/", fields(me, is_superuser="on"))
     me.refresh_from_db()
     assert not me.is_superuser
+    assert administrator.get(f"/core/user/{me.pk}/password/").status_code == 200
     assert administrator.get(f"/core/user/{boss.pk}/password/").status_code == 403
     assert administrator.post(f"/core/user/{boss.pk}/change/", fields(boss, username="x")).status_code == 403
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import signal
+import subprocess
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+import redis
 from django.contrib.auth.models import Permission
 from django.db import connection, connections
 from django.db.models.functions import Now
@@ -15,6 +23,9 @@ from pytest_django import DjangoDbBlocker
 from core.models import User
 from operations import actions, dispatch
 from operations.models import Operation
+from opsportal.stack.identity import Account
+from opsportal.stack.process import die_with_parent
+from opsportal.stack.programs import redis_server
 from tests.operations import samples
 
 TABLES = (
@@ -119,3 +130,63 @@ def at_once(*works: Callable[[], object]) -> list[object]:
     for thread in threads:
         thread.join(60)
     return results
+
+
+class Broker:
+    """A real Redis that a test may stop, and the Celery application pointed at it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "redis.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis+socket://{self.path}"
+
+    def start(self) -> None:
+        argv = [str(redis_server(Account.current())), "--port", "0", "--unixsocket", str(self.path), "--save", ""]
+        self._process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, preexec_fn=die_with_parent(signal.SIGKILL))
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                self.client().ping()
+                return
+            except redis.RedisError:
+                assert time.monotonic() < deadline, "Redis does not start"
+                time.sleep(0.02)
+
+    def signal(self, number: int) -> None:
+        assert self._process
+        self._process.send_signal(number)
+
+    def stop(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        self.path.unlink(missing_ok=True)
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(unix_socket_path=str(self.path))
+
+    def messages(self, queue: str = "operations") -> list[object]:
+        """Arguments of the messages that lie there, oldest first."""
+        found = []
+        for raw in reversed(self.client().lrange(queue, 0, -1)):
+            found.append(json.loads(base64.b64decode(json.loads(raw)["body"]))[0])
+        return found
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
+    """Started and empty."""
+    from opsportal.celery import app
+
+    monkeypatch.setattr(dispatch, "_leave_alone_until", 0.0)
+    with tempfile.TemporaryDirectory(prefix="redis-") as folder:
+        made = Broker(Path(folder))
+        monkeypatch.setattr(app.conf, "broker_write_url", made.url)
+        monkeypatch.setattr(app.conf, "broker_url", made.url)
+        made.start()
+        yield made
+        made.stop()

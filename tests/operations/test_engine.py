@@ -241,7 +241,9 @@ def test_cancel_before_it_started(ask: Ask, script: Script, operator: User) -> N
 def test_cancel_while_a_command_runs_ends_it_and_undoes(ask: Ask, script: Script, operator: User) -> None:
     operation = ask()
     script.on("two", lambda ctx: ctx.run(Command(argv=("/bin/sleep", "60"))))
-    thread = threading.Timer(0.7, lambda: (actions.cancel(operation, by=operator, reason="Wrong one."), connection.close()))
+    thread = threading.Timer(
+        0.7, lambda: (actions.cancel(operation, by=operator, reason="Wrong one."), connection.close())
+    )
     thread.start()
     started = time.monotonic()
     operation = run(operation)
@@ -597,7 +599,9 @@ def test_a_lock_let_go_in_the_middle_of_taking_it_is_not_held_by_nobody(ask: Ask
         return made
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(OperationLock.objects), "bulk_create", lambda self, *a, **o: create_then_holder_ends(*a, **o))
+        patch.setattr(
+            type(OperationLock.objects), "bulk_create", lambda self, *a, **o: create_then_holder_ends(*a, **o)
+        )
         assert locks.acquire(waiting) is False
     assert locks.acquire(waiting) is True
     assert OperationLock.objects.get().operation == waiting

@@ -15,7 +15,6 @@ from operations.exceptions import OperationError, Refused
 from operations.models import Operation, Schedule, Slot
 from operations.slots import slots_between
 from tests.operations.conftest import at_once
-from tests.operations.samples import Script
 
 pytestmark = pytest.mark.usefixtures("rows", "script")
 

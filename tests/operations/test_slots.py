@@ -159,7 +159,9 @@ def test_no_slot_is_lost_or_doubled_where_an_interval_is_cut(
     assert all(start < instant <= until for instant in whole)
     edges = [start, *sorted(start + (until - start) * cut for cut in cuts), until]
     pieces = [
-        instant for left, right in zip(edges, edges[1:], strict=False) for instant in slots_between(crontab, left, right)
+        instant
+        for left, right in zip(edges, edges[1:], strict=False)
+        for instant in slots_between(crontab, left, right)
     ]
     assert pieces == whole
 

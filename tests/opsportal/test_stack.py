@@ -21,6 +21,7 @@ from opsportal.stack import StackError
 from opsportal.stack.environment import Wishes
 from opsportal.stack.folders import DataLock, Folders
 from opsportal.stack.identity import Account
+from opsportal.stack.portal import welcome
 from opsportal.stack.postgres import Cluster
 from opsportal.stack.process import NotYet
 from opsportal.stack.programs import SYSTEM_HOME
@@ -335,6 +336,23 @@ class TestFolders:
         other = Account(os.geteuid() + 1, os.getegid(), dropped=False)
         with pytest.raises(StackError, match="choose another folder with DATA_DIR"):
             other.own_folder(tmp_path)
+
+
+class TestWelcome:
+    def test_it_prints_one_demo_sign_in_per_role(self):
+        with open_folder() as folder:
+            folders = Folders.prepare(folder / "data", Account.current())
+            (folders.data / "demo-sign-ins.txt").write_text("Manager\tmaria\tpw-1\nOperator\tolaf\tpw-2\n")
+            text = welcome(Wishes.read({"PORT": "8801"}), folders, 7.2)
+        assert "ready after 7 s: http://127.0.0.1:8801/" in text
+        rows = [line.split() for line in text.splitlines()]
+        assert ["Manager", "maria", "pw-1"] in rows and ["Operator", "olaf", "pw-2"] in rows
+        assert "plain HTTP" not in text
+
+    def test_it_warns_when_others_can_reach_it(self):
+        with open_folder() as folder:
+            folders = Folders.prepare(folder / "data", Account.current())
+            assert "put a proxy with TLS in front" in welcome(Wishes.read({"HOST": "0.0.0.0"}), folders, 1)
 
 
 class TestWishes:

@@ -19,7 +19,10 @@ from operations.commands import Command, run
 from operations.exceptions import CommandFailed
 
 OLDEST_SERVER = 140000
-LONG_OPTIONS = "-c client_connection_check_interval=2s -c statement_timeout=0 -c lock_timeout=0"
+# A table that is locked for longer ends the work instead of holding up all that comes later.
+LOCK_WAIT_MS = 600_000
+LONG_OPTIONS = f"-c client_connection_check_interval=2s -c statement_timeout=0 -c lock_timeout={LOCK_WAIT_MS}"
+SHORT_OPTIONS = "-c statement_timeout=60s -c lock_timeout=10s"
 COMMAND_TIMEOUT_S = 24 * 3600
 
 Session = psycopg.Connection[tuple[Any, ...]]
@@ -131,7 +134,7 @@ def connect(conn: Connection, database: str | None = None, *, long: bool = False
             application_name=conn.application_name,
             connect_timeout=conn.connect_timeout_s,
             client_encoding="UTF8",
-            options=LONG_OPTIONS if long else "-c statement_timeout=60s",
+            options=LONG_OPTIONS if long else SHORT_OPTIONS,
             autocommit=True,
         )
     except (psycopg.Error, UnicodeError, ValueError) as error:

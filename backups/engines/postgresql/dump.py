@@ -11,9 +11,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from backups.engines.base import Check, Connection, Log, Progress, Runner
+from backups.engines.base import Check, Connection, Log, Progress, Runner, no_progress
 from backups.engines.postgresql import measure, properties
-from backups.engines.postgresql.connect import Background, Clients, Session, connect, conninfo, one, said_by_server
+from backups.engines.postgresql.connect import (
+    LOCK_WAIT_MS,
+    Background,
+    Clients,
+    Session,
+    connect,
+    conninfo,
+    one,
+    said_by_server,
+    watched,
+)
 from backups.engines.postgresql.spool import SUFFIX, Spool, fsync_rest
 from backups.exceptions import BackupError
 from backups.manifest import DumpFacts, FileEntry, TableEntry, TableFacts, hash_file
@@ -21,7 +31,6 @@ from operations.commands import Command
 from operations.exceptions import CommandFailed
 
 CODEC = "zstd:1"
-LOCK_WAIT_MS = 600_000  # a table locked for longer ends the dump instead of holding up all later ones
 _LISTED = re.compile(r"^(\d+); \d+ (\d+) TABLE DATA ")
 
 
@@ -122,7 +131,7 @@ class Dump:
                 session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 session.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 snapshot = one(session, "SELECT pg_export_snapshot()")
-                values = self._read(session)
+                values = watched(session, lambda note: self._read(session), self.check, no_progress)
                 tables: list[measure.Table] = values.pop("_tables")
                 measuring = Background(
                     session,

@@ -38,7 +38,7 @@ HASHED_TYPES = [
 ]
 
 _TABLES = r"""
-    SELECT c.oid::bigint, n.nspname::text, c.relname::text, pg_table_size(c.oid), greatest(c.reltuples, 0)::bigint
+    SELECT c.oid::bigint, n.nspname::text, c.relname::text, {size}, greatest(c.reltuples, 0)::bigint
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
@@ -76,9 +76,10 @@ def pin(session: Session) -> None:
         session.execute("SELECT set_config(%s, %s, false)", [name, value])
 
 
-def read_tables(session: Session) -> list[Table]:
-    """The tables, largest first."""
-    return [Table(*row) for row in session.execute(_TABLES)]
+def read_tables(session: Session, *, sizes: bool = True) -> list[Table]:
+    """The tables, largest first. Reading a size waits for who has locked the table."""
+    size = sql.SQL("pg_table_size(c.oid)" if sizes else "0::bigint")
+    return [Table(*row) for row in session.execute(sql.SQL(_TABLES).format(size=size))]
 
 
 def measure_tables(
@@ -168,7 +169,7 @@ def compare(manifest: Manifest, measured: dict[str, TableFacts], server_version_
 def live_rows(session: Session, timeout_s: float) -> LiveRows:
     """Rows per table now; estimates from the statistics when counting takes longer than ``timeout_s`` in all."""
     with said_by_server("Counting the rows"):
-        tables = read_tables(session)
+        tables = read_tables(session, sizes=False)
         try:
             with session.transaction():
                 session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")

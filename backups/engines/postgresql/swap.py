@@ -89,9 +89,10 @@ def blockers(session: Session, database: str) -> list[str]:
 def swap(conn: Connection, live: str, scratch: str, old: str) -> None:
     """``live`` becomes ``old`` and ``scratch`` becomes ``live``. Done already when only ``scratch`` is gone.
 
-    Both renames are one transaction. The first takes an exclusive lock on the database, so new clients wait for the
-    end of it instead of being refused, and a crash at any moment leaves either all or nothing. The kept copy takes no
-    connections, so that nobody writes into it by mistake; that is part of the same transaction.
+    Both renames are one transaction, so a crash at any moment leaves either all or nothing. The first takes an
+    exclusive lock on the database: clients that come meanwhile wait, and are told at the end of it to connect once
+    more. The kept copy takes no connections, so that nobody writes into it by mistake; that is part of the same
+    transaction.
     """
     _refuse(conn, live, scratch, old)
     with connect(conn, conn.maintenance_database, long=True) as session:

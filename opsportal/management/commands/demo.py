@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from catalog.models import Service
 from core.exceptions import PortalError
-from opsportal.demo import catalog, load, people
+from opsportal.demo import catalog, load, people, shell
 from opsportal.demo.exceptions import DemoError
 from opsportal.demo.server import DemoServer
 
@@ -26,6 +26,7 @@ class Command(BaseCommand):
         "Load the demo: the databases of a small trading company in a server of their own, the people who look after "
         "them, and thirty days of backups. Does nothing where it is there already."
     )
+    requires_system_checks = ()  # the stack has just migrated, and waits for us
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--stop", action="store_true", help="only stop the stand-in of the ERP application")
@@ -56,7 +57,9 @@ class Command(BaseCommand):
         else:
             load.load(server, timezone.now(), self.stdout.write)
             self.stdout.write(f"The demo was loaded in {time.monotonic() - begun:.1f} s.")
+        script = shell.write(server)
         self._control("start")
+        self.stdout.write(f"To look into its databases, and to break something: {script} erp")
 
     def _control(self, action: str) -> None:
         """Start or stop the stand-in of the ERP application, as the portal itself would."""

@@ -1,0 +1,1 @@
+"""`python -m opsportal.bench`: the portal measured against the bare programs it stands on. See docs/benchmarks.md."""

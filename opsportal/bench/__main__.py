@@ -1,0 +1,106 @@
+"""Measure and print. `make bench` gives it throwaway servers."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import django
+
+if TYPE_CHECKING:
+    from opsportal.bench.report import Figure
+
+PARTS = ("backup", "restore", "clicks", "throughput")
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m opsportal.bench", description=__doc__)
+    parser.add_argument("--size-mb", type=float, default=700, help="size of the database (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each backup and restore (%(default)s)")
+    parser.add_argument("--clicks", type=int, default=100, help="clicks and empty operations (%(default)s)")
+    parser.add_argument("--only", choices=PARTS, action="append", help="measure only this; may be repeated")
+    parser.add_argument("--json", type=Path, help="where to write every sample (DATA_DIR/bench.json)")
+    wishes = parser.parse_args(argv)
+    if wishes.size_mb <= 0 or wishes.rounds < 1 or wishes.clicks < 1:
+        parser.error("--size-mb, --rounds and --clicks must be above zero")
+    return wishes
+
+
+def say(text: str) -> None:
+    """Progress, apart from the table."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def run(wishes: argparse.Namespace) -> tuple[dict[str, Any], list[Figure]]:
+    """Everything that was asked for: the circumstances and the figures."""
+    from opsportal.bench import backup, bare, clicks, portal, restore, throughput
+    from opsportal.bench.server import Server
+
+    parts = set(wishes.only or PARTS)
+    server = Server.from_environment()
+    compress, compressor = bare.compressor(install=True)
+    folder = Path(os.environ["DATA_DIR"]) / "bench-reference"
+    facts: dict[str, Any] = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    facts |= {"cores": len(os.sched_getaffinity(0)), "compressor": compressor, "rounds": wishes.rounds}
+    figures: list[Figure] = []
+    database = f"bench_{os.getpid()}"
+    say(f"Making a database of about {wishes.size_mb:g} MB ...")
+    try:
+        facts["database_bytes"] = server.fill(database, wishes.size_mb)
+        with portal.Portal(server) as ours:
+            place = portal.catalog(server, database)
+            reference = bare.Bare(server, folder, compress)
+            if parts & {"backup", "restore"}:
+                say("Backups ...")
+                backups = backup.measure(ours, place, reference, wishes.rounds if "backup" in parts else 1, say)
+                facts |= {"archive_bytes": backups.archive.size_bytes if backups.archive else 0}
+                facts |= {"reference_bytes": backups.bare_bytes, "backup_parts": backups.parts}
+                figures += backup.figures(backups) if "backup" in parts else []
+            if "restore" in parts:
+                say("Restores ...")
+                assert backups.archive is not None
+                restores = restore.measure(place, backups.archive, reference, wishes.rounds, say)
+                facts |= {"restore_parts": restores.parts}
+                figures += restore.figures(restores)
+            if "clicks" in parts:
+                say("Clicks ...")
+                figures += clicks.figures(*clicks.measure(ours, place, wishes.clicks))
+            if "throughput" in parts:
+                say("Empty operations ...")
+                figures += throughput.figures(*throughput.measure(wishes.clicks * 3))
+    finally:
+        portal.close()
+        for name in server.databases_like(f"{database}%"):
+            server.drop(name)
+    return facts, figures
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0 when everything was measured, whatever the verdicts: a busy machine is no failure."""
+    wishes = parse(argv)
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "opsportal.settings")
+    django.setup()
+
+    from core.exceptions import PortalError
+    from opsportal.bench import report
+
+    try:
+        facts, figures = run(wishes)
+    except PortalError as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    path = wishes.json or Path(os.environ["DATA_DIR"]) / "bench.json"
+    report.write(path, facts, figures)
+    print(f"\nDatabase of {facts['database_bytes'] / 1e6:.0f} MB, {facts['cores']} cores, {facts['compressor']}")
+    print(report.table(figures))
+    say(f"Every sample: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

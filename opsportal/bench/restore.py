@@ -1,0 +1,143 @@
+"""Restore: the portal's load step against `pg_restore -j2`, and what a client sees of the swap."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import psycopg
+
+from backups import actions
+from backups.models import Archive, Restore
+from operations.models import Operation, OperationStep
+from opsportal.bench.bare import Bare
+from opsportal.bench.exceptions import BenchError
+from opsportal.bench.portal import Place, click_to_end, finished, step_seconds, wait_for
+from opsportal.bench.report import Figure, ratio
+from opsportal.bench.server import Server
+
+GOAL = 1.15
+PROBE = "SELECT count(*) FROM country"
+
+
+@dataclass
+class Restores:
+    """What the rounds gave, in seconds."""
+
+    bare: list[float] = field(default_factory=list)
+    load: list[float] = field(default_factory=list)
+    whole: list[float] = field(default_factory=list)
+    outage: list[float] = field(default_factory=list)
+    parts: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Client:
+    """An application that asks every few milliseconds and connects again at once when it was cut off."""
+
+    PAUSE_S = 0.005
+
+    def __init__(self, server: Server, database: str) -> None:
+        self.server, self.database = server, database
+        self.answers: list[float] = []
+        self.errors: list[float] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Client:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        session = None
+        while not self._stop.is_set():
+            try:
+                session = session or self.server.connect(self.database)
+                session.execute(PROBE)
+                self.answers.append(time.monotonic())
+                self._stop.wait(self.PAUSE_S)
+            except psycopg.Error:
+                self.errors.append(time.monotonic())
+                if session:
+                    with contextlib.suppress(psycopg.Error):
+                        session.close()
+                session = None
+        if session:
+            session.close()
+
+    def outage_s(self) -> float:
+        """Seconds from the last answer before the first error to the first answer after the last error."""
+        if not self.errors:
+            raise BenchError("The client was never cut off, so the swap was not measured. Run it again.")
+        before = [at for at in self.answers if at <= self.errors[0]]
+        after = [at for at in self.answers if at >= self.errors[-1]]
+        if not before or not after:
+            raise BenchError("The client had no answer on both sides of the swap. Run it again.")
+        return after[0] - before[-1]
+
+
+def measure(place: Place, archive: Archive, bare: Bare, rounds: int, say: Callable[[str], None]) -> Restores:
+    """Interleaved rounds, each kind first in turn."""
+    found = Restores()
+    database = place.plan.target.database
+    source = bare.dump_folder(database)
+
+    def reference() -> None:
+        bare.server.settle()
+        found.bare.append(bare.restore(source, f"{database}_bare"))
+
+    def ours() -> None:
+        bare.server.settle()
+        _restore(place, archive, bare.server, found)
+
+    for number in range(rounds):
+        for run in (ours, reference) if number % 2 == 0 else (reference, ours):
+            run()
+        say(f"  restore {number + 1}: load {found.load[-1]:.2f} s, bare {found.bare[-1]:.2f} s")
+    return found
+
+
+def _restore(place: Place, archive: Archive, server: Server, found: Restores) -> None:
+    database = place.plan.target.database
+    operation = actions.request_restore(
+        archive, by=place.by, reason_kind=Restore.Reason.OTHER, reason="Measurement", typed_name=database
+    )
+    # The client must not take time from the load: it starts when that has ended.
+    wait_for(lambda: _has_loaded(operation), 900, f"{operation} does not get to its swap.")
+    with Client(server, database) as client:
+        operation = finished(operation)
+        time.sleep(0.2)
+    steps = step_seconds(operation)
+    found.load.append(steps["load"])
+    found.whole.append(click_to_end(operation))
+    found.outage.append(client.outage_s())
+    found.parts.append(steps)
+    finished(actions.request_drop_safety_copy(Restore.objects.get(operation=operation), by=place.by))
+
+
+def _has_loaded(operation: Operation) -> bool:
+    return (
+        OperationStep.objects.filter(operation=operation, name="load", ended_at__isnull=False).exists()
+        or Operation.objects.get(pk=operation.pk).is_final
+    )
+
+
+def figures(found: Restores) -> list[Figure]:
+    """For the report."""
+    return [
+        ratio("Restore: load / pg_restore -j2", found.load, found.bare, GOAL),
+        Figure("  portal: load step", "s", found.load),
+        Figure("  bare: pg_restore -j2 --exit-on-error", "s", found.bare),
+        Figure("  portal: click to tested", "s", found.whole),
+        Figure("  outage of a reconnecting client", "s", found.outage),
+    ]
