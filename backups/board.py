@@ -14,7 +14,7 @@ from catalog.models import DatabaseTarget
 
 @dataclass(frozen=True)
 class Line:
-    """One database: how old its newest restore point is against the RPO, how long its last restore took against the RTO."""
+    """One database: the age of its newest restore point against the RPO, its last restore against the RTO."""
 
     target: DatabaseTarget
     newest_id: int | None

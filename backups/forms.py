@@ -102,6 +102,7 @@ class RestoreForm(forms.Form):
     )
 
     def __init__(self, *args: Any, archive: Archive, **kwargs: Any) -> None:
-        super().__init__(*args, initial={"into": archive.target.database}, **kwargs)
+        super().__init__(*args, **kwargs)
+        self.initial["into"] = archive.target.database
         if archive.is_restore_point:
             del self.fields["override_reason"]

@@ -21,7 +21,8 @@ def preview(archive: Archive) -> dict[str, Any]:
         live = engine_for(target).live_rows(connection_for(target, "opsportal/preview"))
     except PortalError as error:
         return {"readable": False, "why": error.message}
-    archived = {table_key(table["schema"], table["name"]): table["rows"] for table in archive.manifest["tables"]}
+    described = (archive.manifest or {})["tables"]
+    archived = {table_key(table["schema"], table["name"]): table["rows"] for table in described}
     tables = [
         {
             "table": name,

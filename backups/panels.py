@@ -67,7 +67,7 @@ def recent(request: HttpRequest) -> dict[str, Any]:
     icon="box",
 )
 def storage(request: HttpRequest) -> dict[str, Any]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for place in Storage.objects.select_related("host"):
         try:
             usage = shutil.disk_usage(place.root)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from django.db import models
 
 if TYPE_CHECKING:
-    from backups.models import Archive, Plan, Restore
+    from backups.models import Archive, Plan, Restore  # noqa: F401  named in the strings below
     from catalog.models import DatabaseTarget
 
 

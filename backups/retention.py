@@ -1,7 +1,8 @@
 """Which archives of a plan may go. Pure decisions over rows; removing is a procedure.
 
-An archive stays when any rule keeps it: it is marked to be kept, it is among the newest `keep_last` verified ones, it is
-younger than `keep_days`, it is in use, or it is the newest verified one of its database. With both values empty all stay.
+An archive stays when any rule keeps it: it is marked to be kept, it is among the newest `keep_last` verified ones, it
+is younger than `keep_days`, it is in use, or it is the newest verified one of its database. With both values empty
+all stay.
 Failed and unverified archives never count towards `keep_last`.
 """
 

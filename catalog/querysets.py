@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Count
 
 if TYPE_CHECKING:
-    from catalog.models import Component, DatabaseTarget, Environment, Service, Severity  # noqa: F401
+    from catalog.models import Component, DatabaseTarget, Environment, Service, Severity  # noqa: F401  named in the strings below
 
 
 class ServiceQuerySet(models.QuerySet["Service"]):

@@ -21,6 +21,7 @@ from django.template.response import TemplateResponse
 
 from core.exceptions import PortalError
 from core.links import detail_url, page_url
+from core.models import User
 
 if TYPE_CHECKING:
     from core.model_admin import PortalAdmin
@@ -96,6 +97,13 @@ class OfferedButton:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.button, name)
+
+
+def signed_in(request: HttpRequest) -> User:
+    """Who is asking. Raises PermissionDenied for nobody, which the site's own check has ruled out before."""
+    if not isinstance(request.user, User):
+        raise PermissionDenied("Sign in first.")
+    return request.user
 
 
 def new_key() -> str:

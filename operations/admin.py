@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from core.admin_site import Headline, ReadOnlyAdmin, register
-from core.buttons import Button
+from core.buttons import Button, signed_in
 from core.environments import EnvironmentBand
 from core.templatetags.portal import ago, human_duration, status
 from operations import actions, locks, procedures
@@ -27,7 +27,7 @@ SLOT_TAIL = 50
 
 def _controllable(*states: str) -> Any:
     def visible(request: HttpRequest, operation: Operation) -> bool:
-        return operation.state in states and actions.may_control(request.user, operation)  # type: ignore[arg-type]
+        return operation.state in states and actions.may_control(signed_in(request), operation)
 
     return visible
 
@@ -59,7 +59,7 @@ def next_step(operation: Operation) -> OperationStep | None:
 
 
 def _mark_done(request: HttpRequest, operation: Operation, data: dict[str, Any], key: str) -> Operation:
-    return actions.mark_done(operation, data["step"], by=request.user, evidence=data["evidence"])  # type: ignore[arg-type]
+    return actions.mark_done(operation, data["step"], by=signed_in(request), evidence=data["evidence"])
 
 
 def _evidence_form(request: HttpRequest, operation: Operation) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class OperationAdmin(ReadOnlyAdmin):
             "continue",
             "Continue",
             "operations.control_operation",
-            run=lambda request, operation, data, key: actions.resume(operation, by=request.user),
+            run=lambda request, operation, data, key: actions.resume(operation, by=signed_in(request)),
             consequence="The portal goes on with the next step.",
             visible=_controllable(State.PAUSED),
             primary=True,
@@ -107,7 +107,7 @@ class OperationAdmin(ReadOnlyAdmin):
             "Retry",
             "operations.control_operation",
             run=lambda request, operation, data, key: actions.retry(
-                operation, by=request.user, reason=data["reason"], key=key
+                operation, by=signed_in(request), reason=data["reason"], key=key
             ),
             form=RetryForm,
             consequence="The same thing is asked for again, as a new operation.",
@@ -118,7 +118,7 @@ class OperationAdmin(ReadOnlyAdmin):
             "take_over",
             "Take over",
             "operations.control_operation",
-            run=lambda request, operation, data, key: actions.pause(operation, by=request.user),
+            run=lambda request, operation, data, key: actions.pause(operation, by=signed_in(request)),
             consequence="The operation stops before its next step and waits for you. Its locks stay held.",
             visible=_can_pause,
             icon="hand",
@@ -127,7 +127,9 @@ class OperationAdmin(ReadOnlyAdmin):
             "cancel",
             "Cancel",
             "operations.control_operation",
-            run=lambda request, operation, data, key: actions.cancel(operation, by=request.user, reason=data["reason"]),
+            run=lambda request, operation, data, key: actions.cancel(
+                operation, by=signed_in(request), reason=data["reason"]
+            ),
             form=CancelForm,
             consequence="The step at work is stopped, and what was done is undone.",
             visible=_can_cancel,

@@ -45,7 +45,7 @@ def send(operation_id: int, queue: str) -> bool:
         return False
     try:
         with current_app.connection_for_write(transport_options=FAIL_FAST) as connection:
-            run_operation.apply_async(args=[operation_id], queue=queue, retry=False, connection=connection)
+            run_operation.apply_async((operation_id,), queue=queue, retry=False, connection=connection)  # type: ignore[call-arg]
     except (BrokerUnavailable, OSError) as error:
         _leave_alone_until = time.monotonic() + LEAVE_ALONE_S
         logger.warning("operation %s not announced, the control loop will: %s", operation_id, error)

@@ -28,5 +28,6 @@ class EvidenceForm(forms.Form):
     )
 
     def __init__(self, *args: Any, step: str, title: str, **kwargs: Any) -> None:
-        super().__init__(*args, initial={"step": step}, **kwargs)
+        super().__init__(*args, **kwargs)
+        self.initial["step"] = step
         self.fields["evidence"].label = f"What shows that “{title}” is done?"

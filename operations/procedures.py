@@ -7,7 +7,7 @@ run again with a higher `ctx.attempt`. An undo tolerates that its step never beg
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
@@ -66,7 +66,7 @@ class Procedure:
     def prepare(self, ctx: StepContext) -> None:
         """Called at the start of every attempt, before any step or undo: end what earlier attempts left running."""
 
-    def preview(self) -> dict[str, PlannedStep | Sequence[str]]:
+    def preview(self) -> Mapping[str, PlannedStep | Sequence[str]]:
         """Commands or sentences per step name, for the dry run. Touches nothing."""
         return {}
 

@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 if TYPE_CHECKING:
-    from operations.models import Operation, OperationStep, Slot, WorkerNode  # noqa: F401
+    from operations.models import Operation, OperationStep, Slot, WorkerNode  # noqa: F401  named in the strings below
 
 # A worker that has not reported for this long is treated as gone.
 WORKER_STALE_AFTER = timedelta(seconds=15)

@@ -151,6 +151,10 @@ class BackupEngine(ABC):
 
     # Looking
     @abstractmethod
+    def inspect(self, conn: Connection) -> ServerFacts:
+        """What is there. Raises ``TargetUnavailable``."""
+
+    @abstractmethod
     def identify(self, conn: Connection) -> ServerIdentity:
         """Which server answers, asked without touching the database itself, which may be missing or broken."""
 
@@ -202,7 +206,9 @@ class BackupEngine(ABC):
         """End what earlier attempts left running at the server, wait until it is gone; returns how many."""
 
     @abstractmethod
-    def create_scratch(self, conn: Connection, scratch: str, properties: DatabaseProperties) -> None:
+    def create_scratch(
+        self, conn: Connection, scratch: str, properties: DatabaseProperties, *, check: Check = no_check
+    ) -> None:
         """An empty database like the one that was dumped. An existing one of that name is dropped first."""
 
     @abstractmethod

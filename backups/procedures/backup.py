@@ -41,7 +41,7 @@ class Backup(TargetProcedure):
         return Plan.objects.with_place().get(pk=self.operation.params["plan"])
 
     @cached_property
-    def target(self) -> DatabaseTarget:  # type: ignore[override]
+    def target(self) -> DatabaseTarget:
         return self.plan.target
 
     @cached_property

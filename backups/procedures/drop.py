@@ -31,14 +31,14 @@ class DropSafetyCopy(TargetProcedure):
         return Restore.objects.with_place().get(pk=self.operation.params["restore"])
 
     @cached_property
-    def target(self) -> DatabaseTarget:  # type: ignore[override]
+    def target(self) -> DatabaseTarget:
         return self.restore.target
 
     @property
     def subject(self) -> Restore:
         return self.restore
 
-    def preview(self) -> dict[str, list[str]]:  # type: ignore[override]
+    def preview(self) -> dict[str, list[str]]:
         return {"drop": [f"DROP DATABASE {self.restore.safety_database}"]}
 
     def check(self, ctx: StepContext) -> None:

@@ -48,7 +48,7 @@ class RestoreArchive(TargetProcedure):
         return Archive.objects.with_place().get(pk=self.operation.params["archive"])
 
     @cached_property
-    def target(self) -> DatabaseTarget:  # type: ignore[override]
+    def target(self) -> DatabaseTarget:
         return self.archive.target
 
     @cached_property
@@ -213,11 +213,13 @@ class RestoreArchive(TargetProcedure):
         conn = self.connection()
         if self.in_place and self.engine.database_exists(conn, self.safety_database):
             self.engine.swap_back(conn, self.into, self.safety_database, self.scratch)
-        elif not (self.in_place and ctx.data.get("live_existed", True)) and not self._has_scratch(ctx):
-            # There was no database of that name before: what carries it now is ours.
-            if self.engine.database_exists(conn, self.into):
-                self.engine.rename_database(conn, self.into, self.scratch)
+        elif self._name_was_free(ctx) and not self._has_scratch(ctx) and self.engine.database_exists(conn, self.into):
+            self.engine.rename_database(conn, self.into, self.scratch)
         self._record_copy(ctx, "")
+
+    def _name_was_free(self, ctx: StepContext) -> bool:
+        """True when no database had the name before, so that what carries it now is ours."""
+        return not self.in_place or not ctx.data.get("live_existed", True)
 
     def _has_scratch(self, ctx: StepContext) -> bool:
         return any(self.engine.database_exists(self.connection(), name) for name in self._scratches(ctx))

@@ -36,7 +36,7 @@ class UndoRestore(TargetProcedure):
         return Restore.objects.with_place().get(pk=self.operation.params["restore"])
 
     @cached_property
-    def target(self) -> DatabaseTarget:  # type: ignore[override]
+    def target(self) -> DatabaseTarget:
         return self.restore.target
 
     @property

@@ -11,6 +11,9 @@ from pathlib import Path
 class Storage(ABC):
     """Every method may raise ``StorageError`` with a sentence. Folders are relative to the storage's root."""
 
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
     @abstractmethod
     def folder(self, relative_folder: str) -> Path:
         """The absolute path of a folder in the storage, which need not exist."""

@@ -26,9 +26,6 @@ MOST_NAMESAKES = 1000
 class LocalStorage(Storage):
     """Archives as folders below ``root``, which must exist: a missing one is often a disk that is not mounted."""
 
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
-
     def folder(self, relative_folder: str) -> Path:
         """The absolute path of a folder; refuses what leads out of the storage, by .. or by a symbolic link."""
         if not self.root.is_absolute() or not self.root.is_dir():

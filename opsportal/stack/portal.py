@@ -107,7 +107,7 @@ def _bring_up(supervisor: Supervisor, wishes: Wishes, folders: Folders, say: Say
     if demo and (code := supervisor.end_task(demo)) != 0:
         lines = "".join(f"\n    {line}" for line in demo.last_lines())
         say(
-            f"The demo could not be loaded ({describe_exit(code)}); the portal runs without, the next start tries again."
+            f"The demo could not be loaded ({describe_exit(code)}); the portal runs without. The next start retries."
             f"{lines}\n  Log: {demo.log}"
         )
 

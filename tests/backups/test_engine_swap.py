@@ -26,11 +26,11 @@ class TestSwap:
     @pytest.fixture
     def pair(self, make):
         """(connection to live holding 1, name of a scratch holding 2, name for the old one)"""
-        live, scratch = f"{PREFIX}_live", f"{PREFIX}_new"
+        live, scratch = f"{PREFIX}_swap", f"{PREFIX}_swap_new"
         conn = make(live, "CREATE TABLE t AS SELECT 1 AS v")
         make(scratch, "CREATE TABLE t AS SELECT 2 AS v")
-        yield conn, scratch, f"{PREFIX}_old"
-        for name in (live, scratch, f"{PREFIX}_old", f"{PREFIX}_aside"):
+        yield conn, scratch, f"{PREFIX}_swap_old"
+        for name in (live, scratch, f"{PREFIX}_swap_old", f"{PREFIX}_swap_aside"):
             PostgreSQLEngine().drop_database(conn, name)
 
     def test_there_and_back_and_again(self, engine, pair, admin):
@@ -46,9 +46,9 @@ class TestSwap:
         with pytest.raises(psycopg.OperationalError, match="not currently accepting connections"):
             session(dataclasses.replace(conn, database=old))
         for _ in range(2):
-            engine.swap_back(conn, conn.database, old, f"{PREFIX}_aside")
+            engine.swap_back(conn, conn.database, old, f"{PREFIX}_swap_aside")
             assert value(conn, "SELECT v FROM t") == 1
-        engine.swap_back(conn, conn.database, f"{PREFIX}_aside", old)
+        engine.swap_back(conn, conn.database, f"{PREFIX}_swap_aside", old)
         assert value(conn, "SELECT v FROM t") == 2
 
     def test_without_a_live_database(self, engine, pair):
@@ -58,7 +58,7 @@ class TestSwap:
         assert value(conn, "SELECT v FROM t") == 2
         assert not engine.database_exists(conn, old)
         with pytest.raises(BackupError, match="no database .* to go back to"):
-            engine.swap_back(conn, conn.database, old, f"{PREFIX}_aside")
+            engine.swap_back(conn, conn.database, old, f"{PREFIX}_swap_aside")
 
     def test_a_swap_whose_scratch_was_taken_away_fails_whole(self, engine, pair):
         """The fence: a successor has dropped the scratch database, so a zombie cannot swap."""
@@ -118,7 +118,7 @@ class TestSwap:
         refused = [e for e in errors if "does not exist" in e and "just been dropped or renamed" not in e]
         assert not refused + [error for error in errors if "not currently accepting" in error]
         assert len(errors) < 8 * 2 * 3, "a few errors per client and swap"
-        assert max(gap for _, gap, _ in seen) < 3
+        assert max(gap for _, gap, _ in seen) < 5
 
     def test_killed_at_any_moment(self, engine, pair, target_server):
         """After SIGKILL of whoever swaps, the live name is there and open, with the old or the new data."""
@@ -137,7 +137,7 @@ class TestSwap:
             """
         )
         chance, outcomes = random.Random(11), set()
-        for number in range(12):
+        for number in range(8):
             child = subprocess.Popen(
                 [sys.executable, "-c", code, conn.host, conn.user, conn.password, conn.database, scratch, old],
                 cwd=ROOT,
@@ -148,7 +148,7 @@ class TestSwap:
                 child.stdout.readline()
                 child.stdin.write(b"\n")
                 child.stdin.flush()
-                time.sleep(chance.uniform(0, 0.12) if number else 2)
+                time.sleep((3.0, 0.0)[number] if number < 2 else chance.uniform(0, 0.12))
                 child.send_signal(signal.SIGKILL)
                 child.communicate()
             engine.end_backends(conn, "opsportal/op9")

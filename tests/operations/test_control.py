@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -141,16 +142,32 @@ def test_the_loop_notices_a_dead_worker_by_itself(ask: Ask, loop: control.Contro
     assert time.monotonic() - started < 2
 
 
-def test_a_worker_reports_itself_and_says_once_a_round_that_it_stops(rows: None, settings: object) -> None:
-    reporter = worker.Reporter("w1", ["operations"], 2)
+def test_a_worker_reports_itself_and_says_once_a_round_that_it_stops(rows: None) -> None:
     reports: list[bool] = []
-    reporter.report = lambda real=reporter.report: (real(), reports.append(reporter.stopping)) and None  # type: ignore
+
+    class Counting(worker.Reporter):
+        def run(self) -> None:
+            with contextlib.suppress(SystemExit):
+                super().run()
+
+        def report(self) -> None:
+            if self.node == "":
+                raise SystemExit  # the real one goes on until its process ends
+            super().report()
+            reports.append(self.stopping)
+
+    reporter = Counting("reporting", ["operations"], 2)
     reporter.start()
-    eventually(lambda: bool(reports))
-    node = WorkerNode.objects.get(name="w1")
-    assert (node.queues, node.concurrency, node.is_live) == (["operations"], 2, True)
-    reporter.shut_down()
-    eventually(lambda: WorkerNode.objects.filter(name="w1", stopping=True).exists())
-    time.sleep(0.3)
-    assert len(reports) <= 3
-    assert not WorkerNode.objects.live().exists()
+    try:
+        eventually(lambda: bool(reports))
+        node = WorkerNode.objects.get(name="reporting")
+        assert (node.queues, node.concurrency, node.is_live) == (["operations"], 2, True)
+        reporter.shut_down()
+        eventually(lambda: WorkerNode.objects.filter(name="reporting", stopping=True).exists())
+        time.sleep(0.3)
+        assert len(reports) <= 3
+        assert not WorkerNode.objects.live().exists()
+    finally:
+        reporter.node = ""
+        reporter.shut_down()
+        reporter.join(5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -158,11 +159,7 @@ def test_no_slot_is_lost_or_doubled_where_an_interval_is_cut(
     assert whole == sorted(set(whole))
     assert all(start < instant <= until for instant in whole)
     edges = [start, *sorted(start + (until - start) * cut for cut in cuts), until]
-    pieces = [
-        instant
-        for left, right in zip(edges, edges[1:], strict=False)
-        for instant in slots_between(crontab, left, right)
-    ]
+    pieces = [instant for left, right in itertools.pairwise(edges) for instant in slots_between(crontab, left, right)]
     assert pieces == whole
 
 
@@ -172,5 +169,5 @@ def test_a_daily_schedule_has_exactly_one_slot_a_day(zone: str, start: datetime,
     crontab = cron(f"{minute} {hour} * * *", zone)
     found = list(slots_between(crontab, start, start + timedelta(days=10)))
     assert 9 <= len(found) <= 11
-    gaps = [later - earlier for earlier, later in zip(found, found[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(found)]
     assert all(timedelta(hours=23) <= gap <= timedelta(hours=25) for gap in gaps)

@@ -261,21 +261,16 @@ class Clients:
             "PGAPPNAME": conn.application_name,
             "PGCONNECT_TIMEOUT": str(conn.connect_timeout_s),
             "PGOPTIONS": f"{LONG_OPTIONS} {options}".strip(),
-            "PGPASSFILE": "/dev/null",
         }
-        files = {}
-        if conn.password:
-            if re.search(r"[\r\n\0]", conn.password):
-                raise BackupError(
-                    "The password holds a line break, which PostgreSQL's programs cannot take. Change it."
-                )
-            del env["PGPASSFILE"]
-            files["PGPASSFILE"] = "*:*:*:*:" + re.sub(r"([:\\])", r"\\\1", conn.password) + "\n"
+        if re.search(r"[\r\n\0]", conn.password):
+            raise BackupError("The password holds a line break, which PostgreSQL's programs cannot take. Change it.")
+        # Also without a password: else libpq would look into a file of the worker's account.
+        line = "*:*:*:*:" + re.sub(r"([:\\])", r"\\\1", conn.password) + "\n" if conn.password else ""
         return Command(
             argv=(self.path(program), *arguments),
             env=env,
             secrets=(conn.password,) if conn.password else (),
-            secret_files=files,
+            secret_files={"PGPASSFILE": line},
             timeout_s=COMMAND_TIMEOUT_S,
         )
 

@@ -1,0 +1,120 @@
+"""Screens of plans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from backups import actions, retention, trends
+from backups.admin.dry_run import dry_run
+from backups.forms import BackUpForm, PlanForm
+from backups.models import Plan
+from core.admin_site import Headline, PortalAdmin, register
+from core.audit import track
+from core.buttons import Button, signed_in
+from core.forms import OptionalReasonForm
+from core.templatetags.portal import ago, human_duration, status
+
+track(Plan)
+
+
+@register(Plan)
+class PlanAdmin(PortalAdmin):
+    """What is backed up, when and where to."""
+
+    nav, nav_label, nav_icon = ("Recover", 20), "Backup plans", "calendar"
+    list_help = "What is backed up, when, and for how long it is kept."
+    form = PlanForm
+    list_display = ("name", "target", "shown_schedule", "newest", "retention")
+    phone_columns = ("name", "newest")
+    list_filter = ("storage",)
+    search_fields = ("name", "target__name", "target__database")
+    detail_template = "backups/plan_detail.html"
+    buttons = [
+        Button(
+            "back_up",
+            "Back up now",
+            "backups.run_plan",
+            run=lambda request, plan, data, key: actions.request_backup(
+                plan, by=signed_in(request), purpose=data["purpose"], reason=data["reason"], key=key
+            ),
+            form=BackUpForm,
+            consequence=lambda plan: (
+                f"{plan.target.address} is read and an archive is written to {plan.storage}. The database stays in use."
+            ),
+            context=lambda request, plan: dry_run("backups.backup", "Back up", {"plan": plan.pk, "purpose": "manual"}),
+            template="backups/dry_run_confirm.html",
+            primary=True,
+            icon="archive",
+        ),
+        Button(
+            "prune",
+            "Clean up …",
+            "backups.prune_plan",
+            run=lambda request, plan, data, key: actions.request_prune(
+                plan, by=signed_in(request), reason=data["reason"], key=key
+            ),
+            form=OptionalReasonForm,
+            consequence="The archives marked below are removed for good. What goes is decided again when it runs.",
+            context=lambda request, plan: {"verdicts": retention.judge(plan)},
+            template="backups/prune_confirm.html",
+            danger=True,
+            icon="trash",
+        ),
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Plan]:
+        return Plan.objects.with_place().with_newest()
+
+    def save_model(self, request: HttpRequest, obj: Plan, form: ModelForm, change: bool) -> None:
+        values = form.cleaned_data
+        actions.save_plan(obj, cron=values["cron"], misfire=values["misfire"], enabled=values["enabled"])
+
+    def headline(self, request: HttpRequest, obj: Plan) -> Headline:
+        newest = obj.archives.restore_points().newest_first().first()
+        rpo = obj.target.component.rpo
+        if newest is None:
+            return Headline("bad", "No restore point", "Nothing of this plan can be restored yet. Back up now.")
+        age = retention.age_of(newest)
+        sentence = f"The newest restore point is {human_duration(age)} old; RPO {human_duration(rpo)}."
+        if rpo is None:
+            return Headline("neutral", "No RPO set", sentence)
+        return Headline("ok", "RPO met", sentence) if age < rpo else Headline("bad", "RPO missed", sentence)
+
+    def detail_context(self, request: HttpRequest, obj: Plan) -> dict[str, Any]:
+        archives = list(obj.archives.order_by("-requested_at").defer("manifest")[:30])
+        return {
+            "plan": obj,
+            "archives": archives[:12],
+            "trend": trends.of(archives),
+            "cron": PlanForm(instance=obj).initial.get("cron", ""),
+        }
+
+    @admin.display(description="Schedule")
+    def shown_schedule(self, obj: Plan) -> str:
+        if obj.schedule is None or not obj.schedule.enabled:
+            return "On demand"
+        crontab = obj.schedule.crontab
+        return (
+            f"{crontab.minute} {crontab.hour} {crontab.day_of_month} {crontab.month_of_year} {crontab.day_of_week}"
+            f" ({crontab.timezone})"
+        )
+
+    @admin.display(description="Newest restore point")
+    def newest(self, obj: Plan) -> SafeString | str:
+        newest_at = getattr(obj, "newest_at", None)  # annotated by the queryset
+        return ago(newest_at) if newest_at else status("bad", "None")
+
+    @admin.display(description="Kept")
+    def retention(self, obj: Plan) -> str:
+        parts = []
+        if obj.keep_days:
+            parts.append(f"{obj.keep_days} days")
+        if obj.keep_last:
+            parts.append(f"last {obj.keep_last}")
+        return " and ".join(parts) or "Everything"
