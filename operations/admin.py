@@ -16,7 +16,7 @@ from core.environments import EnvironmentBand
 from core.templatetags.portal import ago, human_duration, status
 from operations import actions, locks, procedures
 from operations.exceptions import OperationError
-from operations.forms import CancelForm, EvidenceForm, RetryForm
+from operations.forms import CancelForm, EvidenceForm, RetryForm, TakeOverForm
 from operations.models import LogLine, Operation, OperationStep, Schedule, Slot, WorkerNode
 
 State = Operation.State
@@ -56,6 +56,12 @@ def _has_open_step(request: HttpRequest, operation: Operation) -> bool:
 def next_step(operation: Operation) -> OperationStep | None:
     """The step a paused operation stands before."""
     return operation.steps.filter(state=OperationStep.State.PENDING).order_by("index").first()
+
+
+def _pending_steps(operation: Operation) -> list[tuple[str, str]]:
+    return [
+        (step.name, step.title) for step in operation.steps.filter(state=OperationStep.State.PENDING).order_by("index")
+    ]
 
 
 def _mark_done(request: HttpRequest, operation: Operation, data: dict[str, Any], key: str) -> Operation:
@@ -118,8 +124,12 @@ class OperationAdmin(ReadOnlyAdmin):
             "take_over",
             "Take over",
             "operations.control_operation",
-            run=lambda request, operation, data, key: actions.pause(operation, by=signed_in(request)),
-            consequence="The operation stops before its next step and waits for you. Its locks stay held.",
+            run=lambda request, operation, data, key: actions.pause(
+                operation, by=signed_in(request), before=data["step"]
+            ),
+            form=TakeOverForm,
+            form_kwargs=lambda request, operation: {"steps": _pending_steps(operation)},
+            consequence="The operation stops before the step and waits for you. Its locks stay held.",
             visible=_can_pause,
             icon="hand",
         ),

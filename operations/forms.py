@@ -13,6 +13,16 @@ class CancelForm(OptionalReasonForm):
     """Why it is cancelled, if you like to say."""
 
 
+class TakeOverForm(forms.Form):
+    """Before which step the operation stops."""
+
+    step = forms.ChoiceField(required=False, label="Stop before")
+
+    def __init__(self, *args: Any, steps: list[tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["step"].choices = [("", "The next step, whichever it is"), *steps]  # type: ignore[attr-defined]
+
+
 class RetryForm(OptionalReasonForm):
     """Why it is tried again, if you like to say."""
 
