@@ -1,0 +1,160 @@
+"""The main pages of a portal with the demo, and how a browser opens them."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.browser.portal import Portal
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SIZES = {"1280": {"width": 1280, "height": 900}, "390": {"width": 390, "height": 844}}
+THEMES = ("light", "dark")
+# Reports what the policy forbids, also when the page that did it is left at once.
+WATCH_POLICY = """
+document.addEventListener("securitypolicyviolation", (event) =>
+  window.reportToTest(`${location.pathname}: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile || ""}`));
+"""
+
+_signed_in: dict[tuple[str, str], object] = {}
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The system's Chromium."""
+    program = shutil.which("chromium", path=f"{os.environ['PATH']}:/usr/bin")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def window(
+    browser: Browser, portal: Portal, role: str = "", *, size: str = "1280", theme: str = "light", **options: object
+) -> Iterator[Page]:
+    """A window in which somebody of that role has signed in. It fails when a page breaks the policy or throws."""
+    state = _state(browser, portal, role) if role else None
+    context = browser.new_context(
+        base_url=portal.address, viewport=SIZES[size], color_scheme=theme, storage_state=state, **options
+    )
+    context.set_default_timeout(20_000)
+    complaints: list[str] = []
+    try:
+        watch(context, complaints)
+        yield context.new_page()
+        assert complaints == []
+    finally:
+        context.close()
+
+
+def watch(context: BrowserContext, complaints: list[str]) -> None:
+    """Collect violations of the content security policy and errors of our scripts, of every page of the context."""
+    context.expose_binding("reportToTest", lambda _, text: complaints.append(text))
+    context.add_init_script(WATCH_POLICY)
+    context.on(
+        "console",
+        lambda said: (
+            complaints.append(said.text) if "Content Security" in said.text or "Content-Security" in said.text else None
+        ),
+    )
+    context.on("weberror", lambda error: complaints.append(str(error.error)))
+
+
+def _state(browser: Browser, portal: Portal, role: str) -> object:
+    """Cookies of a sign-in through the form, made once a role: the form is slow on purpose."""
+    key = (portal.address, role)
+    if key not in _signed_in:
+        context = browser.new_context(base_url=portal.address)
+        sign_in(context.new_page(), portal, role)
+        _signed_in[key] = context.storage_state()
+        context.close()
+    return _signed_in[key]
+
+
+def sign_in(page: Page, portal: Portal, role: str) -> None:
+    """Through the form, as a person does."""
+    page.goto("/login/")
+    page.fill("#id_username", portal.usernames[role])
+    page.fill("#id_password", portal.passwords[role])
+    page.click("button[type=submit]")
+    page.wait_for_url(lambda url: "/login/" not in url)
+
+
+def main_pages(portal: Portal) -> dict[str, str]:
+    """Name -> path of what the operator sees. Objects are picked for having something to show."""
+    one = portal.value
+    failed = one("SELECT id FROM operations_operation WHERE state = 'failed' ORDER BY id DESC LIMIT 1")
+    done = one(
+        "SELECT operation_id FROM backups_archive WHERE state = 'available' AND verification = 'verified'"
+        " ORDER BY requested_at DESC LIMIT 1"
+    )
+    plan, target = one("SELECT id FROM backups_plan WHERE name = 'ERP nightly'"), None
+    target = one("SELECT target_id FROM backups_plan WHERE id = %s", plan)
+    archive = one("SELECT id FROM backups_archive WHERE operation_id = %s", done)
+    restore = one("SELECT id FROM backups_restore ORDER BY id DESC LIMIT 1")
+    schedule = one("SELECT schedule_id FROM backups_plan WHERE id = %s", plan)
+    lists = {
+        "archives": "/backups/archive/",
+        "plans": "/backups/plan/",
+        "restores": "/backups/restore/",
+        "storages": "/backups/storage/",
+        "operations": "/operations/operation/",
+        "schedules": "/operations/schedule/",
+        "decisions": "/operations/slot/",
+        "workers": "/operations/workernode/",
+        "services": "/catalog/service/",
+        "environments": "/catalog/environment/",
+        "components": "/catalog/component/",
+        "hosts": "/catalog/host/",
+        "databases": "/catalog/databasetarget/",
+        "severities": "/catalog/severity/",
+        "service-control": "/catalog/servicecontrolcommands/",
+        "audit": "/auditlog/logentry/",
+        "people": "/core/user/",
+    }
+    return {
+        "home": "/",
+        **{f"list-{name}": path for name, path in lists.items()},
+        "operation-done": f"/operations/operation/{done}/",
+        "operation-failed": f"/operations/operation/{failed}/",
+        "archive": f"/backups/archive/{archive}/",
+        "plan": f"/backups/plan/{plan}/",
+        "back-up": f"/backups/plan/{plan}/do/back_up/",
+        "clean-up": f"/backups/plan/{plan}/do/prune/",
+        "restore-databases": "/backups/archive/restore/",
+        "restore-points": f"/backups/archive/restore/?target={target}",
+        "restore-confirm": f"/backups/archive/{archive}/do/restore/",
+        "restore": f"/backups/restore/{restore}/",
+        "schedule": f"/operations/schedule/{schedule}/",
+        "database": f"/catalog/databasetarget/{target}/",
+        "settings": "/me/",
+        "not-found": "/nothing/",
+    }
+
+
+def administrator_pages(portal: Portal) -> dict[str, str]:
+    """What only an administrator or the superuser may open."""
+    plan = portal.value("SELECT id FROM backups_plan WHERE name = 'ERP nightly'")
+    task = portal.value("SELECT id FROM django_celery_beat_periodictask ORDER BY id LIMIT 1")
+    service = portal.value("SELECT id FROM catalog_service ORDER BY id LIMIT 1")
+    return {
+        "plan-edit": f"/backups/plan/{plan}/change/",
+        "plan-add": "/backups/plan/add/",
+        "service-edit": f"/catalog/service/{service}/change/",
+        "list-beat": "/django_celery_beat/periodictask/",
+        "beat-add": "/django_celery_beat/periodictask/add/",
+        "beat-change": f"/django_celery_beat/periodictask/{task}/change/",
+    }
