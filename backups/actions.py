@@ -78,11 +78,12 @@ def request_verify(
     archive: Archive, *, by: User | None, reason: str = "", trigger: str = Trigger.CLICK, key: str | None = None
 ) -> Operation:
     """Read the archive completely: checksums, full decode, row counts."""
-    if archive.state != Archive.State.AVAILABLE:
-        raise BackupError(f"{archive} is {archive.state_word.lower()}; only an available archive can be verified.")
-    return operations.request_once(
-        key,
-        lambda: operations.request(
+
+    def create() -> Operation:
+        # In here, so that a second click gets the operation whose finding has meanwhile changed the state.
+        if archive.state != Archive.State.AVAILABLE:
+            raise BackupError(f"{archive} is {archive.state_word.lower()}; only an available archive can be verified.")
+        return operations.request(
             "backups.verify",
             title=f"Verify {archive}",
             params={"archive": archive.pk},
@@ -93,8 +94,9 @@ def request_verify(
             key=key,
             environment=archive.environment_band,
             queue=archive.storage.host.queue,
-        ),
-    )
+        )
+
+    return operations.request_once(key, create)
 
 
 def request_prune(
@@ -232,24 +234,26 @@ def request_undo(restore: Restore, *, by: User | None, reason: str = "", key: st
 def request_drop_safety_copy(
     restore: Restore, *, by: User | None, reason: str = "", key: str | None = None
 ) -> Operation:
-    """Remove the database that a restore set aside, for good."""
-    if restore.safety_copy not in (Restore.SafetyCopy.KEPT, Restore.SafetyCopy.PUT_BACK) or not restore.safety_database:
-        raise BackupError("This restore has set no database aside.")
-    return operations.request_once(
-        key,
-        lambda: operations.request(
+    """Remove the database that a restore, or its undo, set aside, for good."""
+
+    def create() -> Operation:
+        row = Restore.objects.select_for_update(of=("self",)).get(pk=restore.pk)
+        if row.safety_copy not in (Restore.SafetyCopy.KEPT, Restore.SafetyCopy.PUT_BACK) or not row.safety_database:
+            raise BackupError("This restore has set no database aside.")
+        return operations.request(
             "backups.drop_safety_copy",
-            title=f"Remove the safety copy {restore.safety_database}",
-            params={"restore": restore.pk},
+            title=f"Remove the safety copy {row.safety_database}",
+            params={"restore": row.pk},
             by=by,
             trigger=Trigger.CLICK,
             reason=reason,
-            lock_keys=[database_lock(restore.target_id)],
+            lock_keys=[database_lock(row.target_id)],
             key=key,
-            environment=restore.environment_band,
-            queue=restore.archive.storage.host.queue,
-        ),
-    )
+            environment=row.environment_band,
+            queue=row.archive.storage.host.queue,
+        )
+
+    return operations.request_once(key, create)
 
 
 # -- plans ------------------------------------------------------------------------------------------------------------

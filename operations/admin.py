@@ -79,8 +79,10 @@ class OperationAdmin(ReadOnlyAdmin):
 
     nav, nav_label, nav_icon = ("Watch", 10), "Operations", "zap"
     list_help = "Everything the portal was asked to do: by a click, a schedule or a command."
-    list_display = ("shown_state", "title", "environment_label", "asked_by", "asked", "took")
-    phone_columns = ("shown_state", "title", "asked")
+    list_empty = "Nothing was asked for yet. Press “Back up now” on a backup plan, and it appears here."
+    list_display = ("shown_state", "title", "environment", "asked_by", "asked", "took")
+    list_display_links = ("title",)
+    phone_columns = ("title", "shown_state", "asked")
     list_filter = ("state", "procedure", "trigger", "environment_kind")
     search_fields = ("title", "message", "reason")
     list_select_related = ("requested_by",)
@@ -181,6 +183,10 @@ class OperationAdmin(ReadOnlyAdmin):
     def shown_state(self, obj: Operation) -> SafeString:
         return status(obj.status, obj.state_word)
 
+    @admin.display(description="Environment", ordering="environment_label")
+    def environment(self, obj: Operation) -> str:
+        return obj.environment_label or "–"
+
     @admin.display(description="Asked by", ordering="requested_by")
     def asked_by(self, obj: Operation) -> str:
         return str(obj.requested_by) if obj.requested_by else Operation.Trigger(obj.trigger).label
@@ -226,6 +232,7 @@ class ScheduleAdmin(ReadOnlyAdmin):
 
     nav, nav_label, nav_icon = ("Prepare", 20), "Schedules", "calendar"
     list_help = "Each moment of a schedule gets exactly one decision. Change a schedule on the plan it belongs to."
+    list_empty = "Give a backup plan a schedule, and it appears here."
     list_display = ("name", "shown_cron", "zone", "next", "enabled", "misfire")
     phone_columns = ("name", "next")
     list_filter = ("enabled",)
@@ -269,8 +276,10 @@ class SlotAdmin(ReadOnlyAdmin):
 
     nav, nav_label, nav_icon = ("Watch", 40), "Schedule decisions", "clock"
     list_help = "What became of every scheduled moment, and why."
+    list_empty = "No scheduled moment was due yet. Each gets one line here, with what became of it."
     list_display = ("shown_decision", "schedule", "due", "late", "message")
-    phone_columns = ("shown_decision", "schedule", "due")
+    list_display_links = ("schedule",)
+    phone_columns = ("schedule", "shown_decision", "due")
     list_filter = ("decision", "schedule")
     list_select_related = ("schedule", "operation")
 
@@ -294,8 +303,10 @@ class WorkerNodeAdmin(ReadOnlyAdmin):
 
     nav, nav_label, nav_icon = ("Watch", 30), "Workers", "cpu"
     list_help = "Workers report themselves every 5 seconds; after 15 seconds of silence they count as gone."
+    list_empty = "No worker has reported. Start one, or nothing that is asked for will run."
     list_display = ("shown_state", "name", "shown_queues", "concurrency", "seen", "up")
-    phone_columns = ("shown_state", "name", "seen")
+    list_display_links = ("name",)
+    phone_columns = ("name", "shown_state", "seen")
 
     @admin.display(description="State")
     def shown_state(self, obj: WorkerNode) -> SafeString:

@@ -364,11 +364,9 @@ class _Watcher:
                 self.ended = now >= self.kill_at + 2  # a guard that does not answer is dealt with by _end
             return
         reason = self.should_stop()
-        if reason:
-            self.cancelled, self.reason = True, reason
-        elif now - self.started > self.command.timeout_s:
-            self.timed_out = True
-        else:
+        self.cancelled, self.reason = bool(reason), reason or ""
+        self.timed_out = not reason and now - self.started > self.command.timeout_s
+        if not (self.cancelled or self.timed_out):
             return
         self._tell(b"T")
         self.kill_at = now + GRACE_S

@@ -1,0 +1,149 @@
+"""The cases: what happens to whom at which point of which procedure. No Django in here, so that tests can name them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tests.chaos.faults import AFTER, INSIDE, POINTS, UNDO
+
+STEPS: Mapping[str, Sequence[str]] = {
+    "backups.backup": ("check", "dump", "publish", "verify"),
+    "backups.restore": ("check", "load", "compare", "stop_service", "swap", "start_service", "smoke_test"),
+    "backups.undo_restore": ("check", "stop_service", "swap", "start_service", "smoke_test"),
+    "chaos.counting": ("work", "mark"),
+}
+"""Checked against the registry when the harness starts."""
+
+# What is killed instead of a worker; every one is started again at once.
+SERVERS = {
+    "target": "postgres-demo",
+    "portal": "postgres-portal",
+    "redis": "redis",
+    "beat": "beat",
+    "control": "control",
+}
+
+
+@dataclass(frozen=True)
+class Blow:
+    """One fault of a case: `what` is "kill worker", "kill child", "freeze worker" or a key of SERVERS."""
+
+    what: str
+    step: str
+    point: str = INSIDE
+    depth: float = 0.5
+    """How far into the step, as a part of the time it usually takes."""
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    subject: str
+    blows: tuple[Blow, ...] = ()
+    ends: frozenset[str] = frozenset()
+    """Allowed end states; empty: what the subject says for an operation that lost its worker."""
+    operations: int = 1
+    flushes: int = 0
+    weaken: bool = False
+    tags: frozenset[str] = field(default=frozenset(), compare=False)
+
+
+def _case(subject: str, *blows: Blow, **values: object) -> Case:
+    doing = " and ".join(f"{blow.what} {blow.point} {blow.step}" for blow in blows)
+    return Case(name=f"{subject}: {doing}", subject=subject, blows=blows, **values)  # type: ignore[arg-type]
+
+
+ANY = frozenset({"succeeded", "failed"})
+WHOLE = frozenset({"succeeded"})
+
+
+def deaths() -> list[Case]:
+    """The worker dies before, inside and after every step of every procedure."""
+    cases = []
+    for subject, steps in STEPS.items():
+        for step in steps:
+            for point in POINTS:
+                last = step == steps[-1] and point == AFTER
+                blow = Blow("kill worker", step, point)
+                cases.append(_case(subject, blow, ends=WHOLE if last else frozenset()))
+    return cases
+
+
+def freezes() -> list[Case]:
+    """The worker stands still for longer than its lease, and goes on when its successor has finished."""
+    return [_case(subject, Blow("freeze worker", step)) for subject, steps in STEPS.items() for step in steps]
+
+
+def outages() -> list[Case]:
+    """A server dies inside a step."""
+    cases = []
+    for subject, steps in STEPS.items():
+        for step in steps:
+            cases += [_case(subject, Blow(what, step), ends=ANY) for what in ("target", "portal")]
+        for what in ("redis", "beat", "control"):
+            cases.append(_case(subject, Blow(what, steps[1]), ends=WHOLE))
+    return cases
+
+
+def doubles() -> list[Case]:
+    """A second death, while what the first one left is being taken back or done again."""
+    cases = [
+        _case("backups.restore", Blow("kill worker", step), Blow("kill worker", step, UNDO))
+        for step in ("load", "stop_service", "swap", "start_service")
+    ]
+    cases += [
+        _case("backups.undo_restore", Blow("kill worker", step), Blow("kill worker", step, UNDO))
+        for step in ("stop_service", "swap", "start_service")
+    ]
+    cases += [
+        _case("backups.backup", Blow("kill worker", step), Blow("kill worker", step)) for step in ("dump", "verify")
+    ]
+    cases += [
+        _case("backups.restore", Blow("kill worker", "swap"), Blow("target", "swap", UNDO), ends=frozenset({"failed"})),
+        _case("backups.backup", Blow("kill child", "dump")),
+        _case("backups.restore", Blow("kill child", "load")),
+    ]
+    return cases
+
+
+FLUSH = Case(name="chaos.counting: Redis flushed under load", subject="chaos.counting", operations=30, flushes=3)
+# Proofs that the harness can fail: each must be reported as a violation.
+CONTROLS = (
+    Case(
+        name="control: a procedure that does not look what was done",
+        subject="chaos.careless",
+        blows=(Blow("kill worker", "mark"),),
+    ),
+    Case(
+        name="control: a worker without a fence",
+        subject="chaos.counting",
+        blows=(Blow("freeze worker", "mark"),),
+        weaken=True,
+    ),
+)
+
+
+def every() -> list[Case]:
+    return [*deaths(), *outages(), *freezes(), *doubles(), FLUSH, *CONTROLS]
+
+
+def short() -> list[Case]:
+    """A selection for the suite: about a minute."""
+    names = (
+        "backups.backup: kill worker inside dump",
+        "backups.backup: kill worker after publish",
+        "backups.backup: freeze worker inside dump",
+        "backups.backup: portal inside dump",
+        "backups.backup: control inside dump",
+        "backups.restore: kill worker inside load",
+        "backups.restore: kill worker inside swap and kill worker undo swap",
+        "backups.restore: kill worker after swap",
+        "backups.restore: freeze worker inside load",
+        "backups.restore: target inside load",
+        "backups.undo_restore: kill worker inside swap",
+        FLUSH.name,
+        *(control.name for control in CONTROLS),
+    )
+    by_name = {case.name: case for case in every()}
+    return [by_name[name] for name in names]
