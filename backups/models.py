@@ -15,6 +15,7 @@ from backups.querysets import ArchiveQuerySet, PlanQuerySet, RestoreQuerySet
 from backups.validators import validate_folder, validate_pattern_field, validate_storage_root
 from catalog.models import DatabaseTarget, Host
 from core.environments import EnvironmentBand
+from core.templatetags.portal import human_duration
 from operations.models import Operation, Schedule
 
 
@@ -115,9 +116,9 @@ class Plan(models.Model):
         if duration is None:
             return ""
         if self.expected_max is not None and duration > self.expected_max:
-            return f"Took {duration}, longer than the expected {self.expected_max}."
+            return f"Took {human_duration(duration)}, longer than the expected {human_duration(self.expected_max)}."
         if self.expected_min is not None and duration < self.expected_min:
-            return f"Took {duration}, shorter than the expected {self.expected_min}."
+            return f"Took {human_duration(duration)}, shorter than the expected {human_duration(self.expected_min)}."
         return ""
 
 

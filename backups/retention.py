@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from backups.models import Archive, Plan
-from operations.models import OperationLock
+from operations.models import Operation, OperationLock
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,11 @@ def judge(plan: Plan, now: datetime | None = None) -> list[Verdict]:
 
 
 def _in_use(archives: Iterable[Archive]) -> set[int]:
+    """Archives that an operation reads, the backup included that has just published its own and still verifies it."""
     keys = {archive_lock(archive.pk): archive.pk for archive in archives}
     held = OperationLock.objects.filter(key__in=keys).values_list("key", flat=True)
-    return {keys[key] for key in held}
+    unfinished = Archive.objects.filter(pk__in=keys.values(), operation__in=Operation.objects.active())
+    return {keys[key] for key in held} | set(unfinished.values_list("pk", flat=True))
 
 
 def _judge_one(

@@ -88,6 +88,7 @@ class ServiceAdmin(CatalogAdmin):
     """A service with everything that belongs to it on one page."""
 
     nav, nav_label, nav_icon = ("Configure", 10), "Services", "layers"
+    list_empty = "Add the first service: what it is called and which team answers for it."
     form = ServiceForm
     inlines = (EnvironmentInline,)
     list_display = ("name", "owner_team", "environment_count", "database_count", "time_zone")
@@ -121,6 +122,7 @@ class EnvironmentAdmin(CatalogAdmin):
     """One place where a service runs."""
 
     nav, nav_label, nav_icon = ("Configure", 20), "Environments", "globe"
+    list_empty = "Add the places where a service runs, production first."
     form = EnvironmentForm
     inlines = (ComponentInline,)
     list_display = ("name", "service", "kind_chip", "slug")
@@ -143,6 +145,7 @@ class ComponentAdmin(CatalogAdmin):
     """A part of a service with its recovery targets."""
 
     nav, nav_label, nav_icon = ("Configure", 30), "Components", "box"
+    list_empty = "Add the parts of an environment, each with its recovery targets."
     list_display = ("name", "environment", "kind", "rto_text", "rpo_text")
     phone_columns = ("name", "environment", "rto_text", "rpo_text")
     list_filter = ("kind", "environment__kind", "environment__service")
@@ -165,6 +168,7 @@ class HostAdmin(CatalogAdmin):
     """A machine on which workers act."""
 
     nav, nav_label, nav_icon = ("Configure", 40), "Hosts", "server"
+    list_empty = "Add the machines on which workers act."
     list_display = ("name", "address", "queue", "expected_hostname")
     search_fields = ("name", "address", "queue")
     detail_fields = ("name", "address", "queue", "expected_hostname")
@@ -176,6 +180,7 @@ class DatabaseTargetAdmin(CatalogAdmin):
     """A database, how to reach it, and which server it is known to be."""
 
     nav, nav_label, nav_icon = ("Configure", 50), "Databases", "database"
+    list_empty = "Add a database: where it is, who connects, and where its password is kept."
     list_display = ("name", "environment", "kind_chip", "place", "server_version", "identity")
     phone_columns = ("name", "environment", "kind_chip", "identity")
     list_filter = ("component__environment__kind", "component__environment__service")
@@ -246,6 +251,7 @@ class ServiceControlAdmin(CatalogAdmin):
     """Commands that workers run: whoever edits them runs programs."""
 
     nav, nav_label, nav_icon = ("Configure", 60), "Service control", "terminal"
+    list_empty = "Say how an environment is started, stopped and asked for; a restore stops it during the swap."
     form = ServiceControlForm
     list_display = ("environment", "kind_chip", "start_text", "stop_text", "status_text")
     phone_columns = ("environment", "kind_chip", "start_text")
@@ -283,6 +289,7 @@ class SeverityAdmin(CatalogAdmin):
     """The grades of each service's own scheme."""
 
     nav, nav_label, nav_icon = ("Configure", 70), "Severities", "flag"
+    list_empty = "Add the grades by which a service judges its incidents."
     list_display = ("code", "name", "service", "rank", "response_text")
     phone_columns = ("code", "name", "service", "response_text")
     list_filter = ("service",)

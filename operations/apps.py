@@ -8,7 +8,7 @@ class OperationsConfig(AppConfig):
     def ready(self) -> None:
         from django.utils.module_loading import autodiscover_modules
 
-        from operations import worker  # noqa: F401  connects the worker's signals
+        from operations import checks, worker  # noqa: F401  registers the checks, connects the worker's signals
 
         # Procedures and schedule handlers of every room register themselves on import.
         autodiscover_modules("procedures", "schedules")

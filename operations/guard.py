@@ -87,17 +87,17 @@ def kill_all(*, group_only: bool = False) -> None:
     me = os.getpid()
     give_up = time.monotonic() + KILL_WITHIN_S
     while time.monotonic() < give_up:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return  # usually at once, without a look at all the processes of the machine
         pids = below(me, group_only=group_only)
         for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)
             except OSError:
                 pass
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return
         if group_only and not pids:
             return
         time.sleep(0.002)

@@ -20,7 +20,7 @@ from catalog.models import DatabaseTarget
 from core.admin_site import Headline, ReadOnlyAdmin, register
 from core.audit import track
 from core.buttons import Button, signed_in
-from core.templatetags.portal import ago, filesize_si, human_duration, status
+from core.templatetags.portal import absolute_time, ago, filesize_si, human_duration, status
 from operations.models import Operation
 
 track(Archive, exclude=("manifest",))
@@ -43,8 +43,10 @@ class ArchiveAdmin(ReadOnlyAdmin):
 
     nav, nav_label, nav_icon = ("Recover", 10), "Archives", "archive"
     list_help = "Every backup that was made. A verified one is a restore point."
+    list_empty = "No backup was made yet. Open a backup plan and press “Back up now”."
     list_display = ("shown_state", "name_or_number", "target", "taken", "size", "took", "purpose")
-    phone_columns = ("shown_state", "name_or_number", "taken", "size")
+    list_display_links = ("name_or_number",)
+    phone_columns = ("name_or_number", "shown_state", "taken", "size")
     list_filter = ("state", "verification", "purpose", "plan")
     search_fields = ("name", "reason", "target__name")
     detail_template = "backups/archive_detail.html"
@@ -67,7 +69,7 @@ class ArchiveAdmin(ReadOnlyAdmin):
             form=RestoreForm,
             form_kwargs=lambda request, archive: {"archive": archive},
             consequence=lambda archive: (
-                f"{archive.target.database} becomes what it was at {archive.snapshot_at:%Y-%m-%d %H:%M} UTC. What was "
+                f"{archive.target.database} becomes what it was at {absolute_time(archive.snapshot_at)}. What was "
                 "written since is no longer in it; the present database is kept aside, so that one click undoes the "
                 "restore."
             ),

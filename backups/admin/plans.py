@@ -29,6 +29,7 @@ class PlanAdmin(PortalAdmin):
 
     nav, nav_label, nav_icon = ("Recover", 20), "Backup plans", "calendar"
     list_help = "What is backed up, when, and for how long it is kept."
+    list_empty = "Add a plan: which database, when, where to, and how long its archives are kept."
     form = PlanForm
     list_display = ("name", "target", "shown_schedule", "newest", "retention")
     phone_columns = ("name", "newest")

@@ -33,8 +33,10 @@ class RestoreAdmin(ReadOnlyAdmin):
 
     nav, nav_label, nav_icon = ("Recover", 30), "Restores", "restore"
     list_help = "Every restore, timed against its target."
-    list_display = ("shown_state", "archive", "into_database", "why", "asked", "shown_measured", "shown_rto")
-    phone_columns = ("shown_state", "into_database", "asked", "shown_rto")
+    list_empty = "Nothing was restored yet. Each restore appears here with its reason and the time it took."
+    list_display = ("shown_state", "into_database", "archive", "why", "asked", "shown_measured", "shown_rto")
+    list_display_links = ("into_database",)
+    phone_columns = ("into_database", "shown_state", "asked", "shown_rto")
     list_filter = ("reason_kind", "safety_copy")
     search_fields = ("into_database", "reason", "archive__name")
     detail_template = "backups/restore_detail.html"

@@ -14,5 +14,7 @@ class StorageAdmin(PortalAdmin):
     """Where archives are kept."""
 
     nav, nav_label, nav_icon = ("Configure", 50), "Storages", "box"
+    list_help = "Where archives are kept."
+    list_empty = "Add a folder where archives are kept; plans write into it."
     list_display = ("name", "kind", "host", "root")
     list_select_related = ("host",)

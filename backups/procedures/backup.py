@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -10,12 +12,15 @@ from zoneinfo import ZoneInfo
 from django.utils import timezone
 
 from backups import actions, manifest, naming
+from backups.diagnostics import diagnostics
+from backups.exceptions import TargetUnavailable
 from backups.manifest import Manifest
 from backups.models import Archive, Plan
 from backups.procedures.base import TargetProcedure, digest_of, folder_of, manifest_of
 from backups.reach import connection_for, engine_for, storage_for
 from backups.storages.base import Storage
 from catalog.models import DatabaseTarget
+from core.exceptions import PortalError
 from core.models import User
 from operations.context import StepContext
 from operations.models import Operation
@@ -64,15 +69,32 @@ class Backup(TargetProcedure):
     # -- steps ----------------------------------------------------------------------------------------------------
 
     def check(self, ctx: StepContext) -> None:
+        ctx.log(f"The archive will be called {self._name()}.")
         self.check_identity(ctx)
         conn = self.connection()
-        folder = self.storage.ensure(self.plan.folder)
-        for check in self.engine.preflight_dump(conn, self.engine.inspect(conn), folder):
-            ctx.log(check.sentence)
+        with self._diagnosed():
+            folder = self.storage.ensure(self.plan.folder)
+            for check in self.engine.preflight_dump(conn, self.engine.inspect(conn), folder):
+                ctx.log(check.sentence)
+
+    @contextmanager
+    def _diagnosed(self) -> Iterator[None]:
+        """Put beside a failure what the runbook tells people to look at: space and permissions."""
+        try:
+            yield
+        except TargetUnavailable:
+            raise
+        except PortalError as error:
+            error.diagnostics = error.diagnostics or diagnostics(Path(self.plan.storage.root) / self.plan.folder)
+            raise
 
     def dump(self, ctx: StepContext) -> None:
         if self._published(ctx):
             return
+        with self._diagnosed():
+            self._dump(ctx)
+
+    def _dump(self, ctx: StepContext) -> None:
         partial = self.storage.begin(self.plan.folder, self.operation.pk, ctx.attempt)
         started = timezone.now()
         facts = self.engine.dump(
@@ -124,6 +146,7 @@ class Backup(TargetProcedure):
         archive.name = folder.name
         archive.state = Archive.State.AVAILABLE
         archive.snapshot_at = described.snapshot_at
+        self.operation.refresh_from_db(fields=["started_at"])  # the claim writes it by the database's clock
         archive.duration = timezone.now() - (self.operation.started_at or self.operation.requested_at)
         archive.size_bytes = sum(path.stat().st_size for path in folder.iterdir())
         archive.database_bytes = described.database_bytes

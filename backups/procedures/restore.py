@@ -17,6 +17,7 @@ from backups.reach import connection_for, engine_for, portal_identity
 from catalog.models import DatabaseTarget
 from catalog.service_control import ServiceControl, control_for
 from core.models import User
+from core.templatetags.portal import human_duration
 from operations.context import StepContext
 from operations.models import Operation
 from operations.procedures import AfterInterruption, PlannedStep, Step, register
@@ -262,7 +263,7 @@ class RestoreArchive(TargetProcedure):
         if restore.rto is None:
             return f"{sentence} No RTO is set for {self.target.component.name}."
         met = "met" if restore.rto_met else "missed"
-        return f"{sentence} RTO {restore.rto} {met}."
+        return f"{sentence} RTO {human_duration(restore.rto)} {met}."
 
     # -- end ------------------------------------------------------------------------------------------------------
 
@@ -272,7 +273,8 @@ class RestoreArchive(TargetProcedure):
             self.archive,
             by=by,
             reason_kind=before.reason_kind,
-            reason=reason or before.reason,
+            # Without a new reason the operation's own comes here, which is made of kind and reason.
+            reason=before.reason if reason == self.operation.reason else reason or before.reason,
             into=self.into,
             typed_name=self.into,
             override_reason=before.override_reason,

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,15 +25,18 @@ from operations import engine
 from operations.models import Operation, OperationLock
 from tests.factories import PREFIX, SAMPLE_ROWS, ArchiveFactory, SampleDatabase, databases_on, session_on
 
-# Start, stop and status of a real process, as an init script does it. `fail` in the folder makes that action fail.
+# Start, stop and status of a real process, as an init script does it. A file fail-ACTION makes it fail once.
 CONTROL = """
 import os, pathlib, signal, subprocess, sys, time
 folder, action = pathlib.Path(sys.argv[1]), sys.argv[2]
 pid_file = folder / "pid"
 with open(folder / "calls", "a") as calls:
     calls.write(action + "\\n")
-if (folder / "fail").exists() and action in (folder / "fail").read_text().split():
-    sys.exit(f"{action} does not work today")
+try:
+    (folder / f"fail-{action}").unlink()
+    sys.exit(f"{action} does not work")
+except FileNotFoundError:
+    pass
 try:
     pid = int(pid_file.read_text())
     os.kill(pid, 0)
@@ -70,9 +74,13 @@ class Service:
         path = self.folder / "pid"
         return int(path.read_text()) if path.exists() else None
 
-    def fail_at(self, *actions: str) -> None:
-        """From now on these do not work."""
-        (self.folder / "fail").write_text(" ".join(actions))
+    def call(self, action: str) -> None:
+        """What somebody does by hand."""
+        subprocess.run(self.argv(action), check=True)
+
+    def fail_once(self, action: str) -> None:
+        """The next time this does not work."""
+        (self.folder / f"fail-{action}").touch()
 
     def kill(self) -> None:
         """For the end of a test."""

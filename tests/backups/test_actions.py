@@ -124,7 +124,8 @@ class TestLocks:
     def test_a_scheduled_backup_waits_for_its_turn(self, shop):
         """Nobody is there to be told: it stays queued while the lock is held, and runs after."""
         holder = shop.back_up()
-        late = shop.back_up(trigger=Operation.Trigger.SCHEDULE, slot=datetime(2026, 1, 19, 1, tzinfo=UTC))
+        slot = datetime(2026, 1, 19, 1, tzinfo=UTC)
+        late = shop.back_up(trigger=Operation.Trigger.SCHEDULE, purpose=Archive.Purpose.SCHEDULED, slot=slot)
         assert shop.run(late).state == Operation.State.QUEUED
         assert locks.holder_of(late) == holder
         shop.done(holder)
@@ -207,12 +208,12 @@ class TestSavePlan:
 
     def test_a_change_keeps_the_rows(self, db):
         plan = self.save(PlanFactory())
-        before = plan.schedule
+        before, decided_until = plan.schedule, plan.schedule.decided_until
         plan = self.save(plan, "30 4 * * 0", misfire="skip", max_lateness=timedelta(hours=2))
         assert (plan.schedule.pk, plan.schedule.crontab.pk) == (before.pk, before.crontab.pk)
         assert (plan.schedule.crontab.hour, plan.schedule.crontab.day_of_week) == ("4", "0")
         assert (plan.schedule.misfire, plan.schedule.max_lateness) == ("skip", timedelta(hours=2))
-        assert plan.schedule.decided_until > before.decided_until
+        assert plan.schedule.decided_until > decided_until
 
     def test_two_plans_with_one_time_own_two_rows(self, db):
         first, second = self.save(PlanFactory()), self.save(PlanFactory())

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from opsportal.stack.postgres import USER
 from opsportal.stack.process import die_with_parent
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -52,17 +54,26 @@ class Portal:
     @contextmanager
     def target(self, database: str, *, autocommit: bool = True) -> Iterator[psycopg.Connection[Row]]:
         """A session of the administrator in one of the databases that the portal looks after."""
-        host, user = self.rows("SELECT host, 'ops' FROM catalog_databasetarget LIMIT 1")[0]
+        host = self.value("SELECT host FROM catalog_databasetarget LIMIT 1")
         password = (self.data / "secrets" / "postgres-demo-password").read_text().strip()
         with psycopg.connect(
-            host=host, user=user, password=password, dbname=database, autocommit=autocommit, application_name="test"
+            host=host, user=USER, password=password, dbname=database, autocommit=autocommit, application_name="test"
         ) as session:
             yield session
 
+    @contextmanager
+    def dumps_held(self, database: str) -> Iterator[None]:
+        """Every dump of the database waits inside its step until the block ends.
+
+        Of all that a backup does, pg_dump alone reads the publications.
+        """
+        with self.target(database, autocommit=False) as session:
+            session.execute("LOCK TABLE pg_catalog.pg_publication IN ACCESS EXCLUSIVE MODE")
+            yield
+            session.rollback()
+
     def wait_for_operation(self, pk: int, *states: str, limit_s: float = 60) -> str:
         """Wait in the database until the operation is in one of the states; which one."""
-        import time
-
         deadline = time.monotonic() + limit_s
         while (state := self.value("SELECT state FROM operations_operation WHERE id = %s", pk)) not in states:
             assert time.monotonic() < deadline, f"operation {pk} is {state}, not {' or '.join(states)}"
@@ -114,6 +125,7 @@ def _stack(data: Path, database_url: str) -> Iterator[Portal]:
         )
     try:
         _wait_ready(process, log)
+        print(log.read_text()) if os.environ.get("SHOWLOG") else None
         yield _with_people(data, database_url, f"http://127.0.0.1:{port}", env)
     finally:
         process.terminate()
@@ -125,8 +137,6 @@ def _stack(data: Path, database_url: str) -> Iterator[Portal]:
 
 
 def _wait_ready(process: subprocess.Popen[bytes], log: Path) -> None:
-    import time
-
     deadline = time.monotonic() + START_LIMIT_S
     while "The ops portal is ready" not in log.read_text():
         assert process.poll() is None and time.monotonic() < deadline, f"the portal did not start:\n{log.read_text()}"

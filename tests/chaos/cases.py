@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.chaos.faults import AFTER, INSIDE, POINTS, UNDO
+from tests.chaos.faults import AFTER, INSIDE, POINTS, UNDO, UNSAVED
 
 STEPS: Mapping[str, Sequence[str]] = {
     "backups.backup": ("check", "dump", "publish", "verify"),
@@ -15,6 +15,14 @@ STEPS: Mapping[str, Sequence[str]] = {
 }
 """Checked against the registry when the harness starts."""
 
+# Steps whose methods write domain rows.
+WRITING = (
+    ("backups.backup", "publish"),
+    ("backups.backup", "verify"),
+    ("backups.restore", "swap"),
+    ("backups.restore", "smoke_test"),
+    ("backups.undo_restore", "swap"),
+)
 # What is killed instead of a worker; every one is started again at once.
 SERVERS = {
     "target": "postgres-demo",
@@ -27,7 +35,7 @@ SERVERS = {
 
 @dataclass(frozen=True)
 class Blow:
-    """One fault of a case: `what` is "kill worker", "kill child", "freeze worker" or a key of SERVERS."""
+    """One fault of a case: `what` is "kill worker", "kill child", "freeze worker", "freeze all" or one of SERVERS."""
 
     what: str
     step: str
@@ -67,12 +75,19 @@ def deaths() -> list[Case]:
                 last = step == steps[-1] and point == AFTER
                 blow = Blow("kill worker", step, point)
                 cases.append(_case(subject, blow, ends=WHOLE if last else frozenset()))
-    return cases
+    # Done outside, not yet in the books.
+    return cases + [_case(subject, Blow("kill worker", step, UNSAVED)) for subject, step in WRITING]
 
 
 def freezes() -> list[Case]:
     """The worker stands still for longer than its lease, and goes on when its successor has finished."""
-    return [_case(subject, Blow("freeze worker", step)) for subject, steps in STEPS.items() for step in steps]
+    cases = [_case(subject, Blow("freeze worker", step)) for subject, steps in STEPS.items() for step in steps]
+    cases += [_case(subject, Blow("freeze worker", step, UNSAVED)) for subject, step in WRITING]
+    # As when a whole machine stands still: its commands too.
+    cases += [
+        _case(subject, Blow("freeze all", STEPS[subject][1])) for subject in ("backups.backup", "backups.restore")
+    ]
+    return cases
 
 
 def outages() -> list[Case]:
@@ -132,13 +147,12 @@ def short() -> list[Case]:
     """A selection for the suite: about a minute."""
     names = (
         "backups.backup: kill worker inside dump",
-        "backups.backup: kill worker after publish",
-        "backups.backup: freeze worker inside dump",
+        "backups.backup: kill worker unsaved publish",
         "backups.backup: portal inside dump",
         "backups.backup: control inside dump",
         "backups.restore: kill worker inside load",
         "backups.restore: kill worker inside swap and kill worker undo swap",
-        "backups.restore: kill worker after swap",
+        "backups.restore: kill worker unsaved swap",
         "backups.restore: freeze worker inside load",
         "backups.restore: target inside load",
         "backups.undo_restore: kill worker inside swap",

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-BEFORE, INSIDE, AFTER, UNDO = "before", "inside", "after", "undo"
+BEFORE, INSIDE, UNSAVED, AFTER, UNDO = "before", "inside", "unsaved", "after", "undo"
 POINTS = (BEFORE, INSIDE, AFTER)
 
 
@@ -20,15 +20,16 @@ POINTS = (BEFORE, INSIDE, AFTER)
 class Fault:
     """Do something to processes at a point of a step, once.
 
-    `before` is before the step is recorded as begun, `inside` while its method runs, `after` when it is recorded as
-    done, `undo` while its undo runs. `delay_s` counts from the beginning of the method; where the method is quicker the
+    `before` is before the step is recorded as begun, `inside` while its method runs, `unsaved` before the transaction
+    commits in which the method writes its domain rows, `after` when the step is recorded as done, `undo` while its undo
+    runs. `delay_s` counts from the beginning of the method; where the method is quicker the
     fault strikes at its end.
     """
 
     procedure: str
     step: str
     point: str
-    action: str  # "kill worker", "kill child", "freeze worker", "kill groups"
+    action: str  # "kill worker", "kill child", "freeze worker", "freeze all", "kill groups"
     delay_s: float = 0.0
     groups: list[int] = field(default_factory=list)
     number: int = 0
@@ -67,7 +68,9 @@ class Faults:
         except FileNotFoundError:
             return None
         for fault in plan:
-            if (fault.procedure, fault.step, fault.point) == (procedure, step, point) and not self._file(fault).exists():
+            if (fault.procedure, fault.step, fault.point) == (procedure, step, point) and not self._file(
+                fault
+            ).exists():
                 return fault
         return None
 
@@ -101,6 +104,10 @@ class Faults:
             os.kill(os.getpid(), signal.SIGKILL)
         elif fault.action == "freeze worker":
             os.killpg(0, signal.SIGSTOP)
+        elif fault.action == "freeze all":
+            for pid in below(os.getpid()):
+                os.kill(pid, signal.SIGSTOP)
+            os.killpg(0, signal.SIGSTOP)
         for group in fault.groups:
             try:
                 os.killpg(group, signal.SIGKILL)
@@ -117,3 +124,17 @@ class Faults:
             yield
         finally:
             self.strike(fault, operation, attempt)
+
+
+def below(top: int) -> list[int]:
+    """The descendants of a process."""
+    parents = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            parents[int(name)] = int(Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    family = {top}
+    while more := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= more
+    return sorted(family - {top})

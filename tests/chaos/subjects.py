@@ -10,6 +10,8 @@ from backups import actions, manifest
 from backups.models import Restore
 from operations import actions as operations
 from operations.models import Operation
+from tests.chaos import procedures as _registered  # noqa: F401
+from tests.chaos.cases import Case
 from tests.chaos.world import LIVE, World
 
 State = Operation.State
@@ -132,7 +134,13 @@ SUBJECTS = {
         Subject("chaos.counting", "a", ask_counting("chaos.counting"), judge_counting),
     )
 }
+# Many small ones; see `cases.FLUSH`.
+LOAD = Subject("chaos.counting", "a", ask_counting("chaos.counting", 0.1), judge_counting)
 # What must be caught; see `cases.CONTROLS`.
 CARELESS = Subject("chaos.careless", "a", ask_counting("chaos.careless"), judge_counting)
 
-__all__ = ["CARELESS", "SUBJECTS", "Subject", "archives"]
+
+def subject_of(case: Case) -> Subject:
+    if case.operations > 1:
+        return LOAD
+    return SUBJECTS.get(case.subject, CARELESS)

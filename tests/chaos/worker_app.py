@@ -58,9 +58,43 @@ def _around_methods() -> None:
             setattr(kind, name, _wrapped(getattr(kind, name)))
 
 
+def _around_commits() -> None:
+    """The transactions in which procedures write their rows; not those of the engine's own records."""
+    fenced, remember, conclude = StepContext.fenced, StepContext.remember, StepContext.conclude
+
+    @contextmanager
+    def reporting(self: StepContext) -> Iterator[Operation]:
+        with fenced(self) as row:
+            yield row
+            if self.__dict__.get("in_method"):
+                _reached(self, self.step, points.UNSAVED)  # type: ignore[arg-type]
+
+    def quiet(method: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(method)
+        def wrapper(self: StepContext, *args: Any, **values: Any) -> None:
+            before, self.__dict__["in_method"] = self.__dict__.get("in_method"), False
+            try:
+                method(self, *args, **values)
+            finally:
+                self.__dict__["in_method"] = before
+
+        return wrapper
+
+    StepContext.fenced = reporting  # type: ignore[method-assign]
+    StepContext.remember = quiet(remember)  # type: ignore[method-assign]
+    StepContext.conclude = quiet(conclude)  # type: ignore[method-assign]
+
+
 def _wrapped(method: Callable[[Any, StepContext], None]) -> Callable[[Any, StepContext], None]:
     @functools.wraps(method)
     def wrapper(self: procedures.Procedure, ctx: StepContext) -> None:
+        ctx.__dict__["in_method"] = not ctx.undoing
+        try:
+            play(self, ctx)
+        finally:
+            ctx.__dict__["in_method"] = False
+
+    def play(self: procedures.Procedure, ctx: StepContext) -> None:
         point = points.UNDO if ctx.undoing else points.INSIDE
         fault = faults.armed(ctx.operation.procedure, ctx.step.name, point) if ctx.step else None
         if fault is None:
@@ -87,5 +121,6 @@ def _switch_the_fence_off() -> None:
     Lease.lost = False  # type: ignore[assignment, method-assign]
 
 
+_around_commits()
 _around_transitions()
 _around_methods()

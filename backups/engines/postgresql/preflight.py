@@ -8,13 +8,12 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
+from backups.diagnostics import diagnostics
 from backups.engines.base import CheckResult, Connection, ServerFacts
 from backups.engines.postgresql import swap
 from backups.engines.postgresql.connect import OLDEST_SERVER, Clients, Session, connect, one
 from backups.exceptions import BackupError
 from backups.manifest import Manifest
-from operations.commands import Command, run
-from operations.exceptions import CommandFailed
 
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 ROOM_FOR_RESTORE = 1.2  # the loaded database is as large as the dumped one; the rest is for WAL and sorting
@@ -139,20 +138,6 @@ def _room(checks: Checks, name: str, folder: Path, needed: int, what: str) -> No
 
 def _gb(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-
-
-def diagnostics(folder: Path) -> str:
-    """What df says, and owner and mode of the folder and those above it."""
-    above = [str(path) for path in (folder, *folder.parents) if path.exists()]
-    texts = []
-    for argv in (("df", "-h", *above[:1]), ("df", "-i", *above[:1]), ("ls", "-ld", *above), ("id",)):
-        try:
-            result = run(Command(argv, timeout_s=10))
-        except CommandFailed as error:
-            texts.append(error.message)
-            continue
-        texts.append(f"$ {' '.join(argv)}\n{result.stdout.decode('utf-8', 'replace')}{result.stderr}".rstrip())
-    return "\n".join(texts)
 
 
 def before_restore(
