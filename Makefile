@@ -44,7 +44,7 @@ bench: ## measure backup, restore and click-to-first-step
 
 chaos: ## the long fault-injection run
 	@$(BOOTSTRAP) requirements-dev.txt
-	@exec $(SERVICES) python -m pytest tests/chaos --chaos=long -q -s
+	@exec $(SERVICES) python -m tests.chaos
 
 screenshots: ## pictures of the main pages, in ./screenshots
 	@$(BOOTSTRAP) requirements-dev.txt --system-packages

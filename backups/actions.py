@@ -191,7 +191,7 @@ def request_restore(
             requested_by=by,
             requested_at=operation.requested_at,
             expected_loss=expected_loss,
-            rto=target.component.rto,
+            rto=target.component.rto if into == target.database else None,
         )
         return operation
 

@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 
 from backups.models import Archive, Plan, Restore
+from catalog.forms import HumanDurationField
 from catalog.validators import validate_database_name
 from core.forms import OptionalReasonForm
 from operations.models import Schedule
@@ -40,6 +41,14 @@ class PlanForm(forms.ModelForm):
         label="Missed slots", choices=Schedule.Misfire.choices, initial=Schedule.Misfire.LATEST, required=False
     )
 
+    max_lateness = HumanDurationField(
+        label="At most late by",
+        required=False,
+        help_text="A slot found later than this is recorded and not run, for example 12 h. Empty: 12 h.",
+    )
+    expected_min = HumanDurationField(label="Expected at least", required=False, help_text="For example 15 min.")
+    expected_max = HumanDurationField(label="Expected at most", required=False, help_text="For example 30 min.")
+
     class Meta:
         model = Plan
         fields = (
@@ -50,6 +59,7 @@ class PlanForm(forms.ModelForm):
             "cron",
             "enabled",
             "misfire",
+            "max_lateness",
             "name_pattern",
             "on_demand_pattern",
             "keep_days",
@@ -69,6 +79,7 @@ class PlanForm(forms.ModelForm):
             )
             self.initial["enabled"] = schedule.enabled
             self.initial["misfire"] = schedule.misfire
+            self.initial["max_lateness"] = schedule.max_lateness
 
 
 class RestoreForm(forms.Form):

@@ -149,7 +149,7 @@ def resume(operation: Operation, *, by: User) -> Operation:
         if row.state != State.PAUSED:
             raise Refused("Only a paused operation can be continued.")
         # Only this pause: one asked for before a later step still holds.
-        step = row.steps.filter(state=OperationStep.State.PENDING).order_by("index").first()
+        step = row.steps.unfinished().first()
         if step is not None:
             step.pause_before = False
             step.save(update_fields=["pause_before"])
@@ -164,7 +164,7 @@ def mark_done(operation: Operation, step_name: str, *, by: User, evidence: str) 
         raise Refused("Say what shows that the step is done: what you ran and what it answered.")
     with transaction.atomic():
         row = _for_control(operation, by)
-        step = row.steps.filter(state=OperationStep.State.PENDING).order_by("index").first()
+        step = row.steps.unfinished().first()
         if row.state != State.PAUSED or step is None or step.name != step_name:
             raise Refused("Only the step that the operation is paused before can be marked done.")
         step.state, step.evidence, step.done_by = OperationStep.State.BY_HAND, evidence.strip(), by
@@ -172,7 +172,7 @@ def mark_done(operation: Operation, step_name: str, *, by: User, evidence: str) 
         step.ended_at = timezone.now()
         step.pause_before = False
         step.save()
-        following = row.steps.filter(state=OperationStep.State.PENDING).order_by("index").first()
+        following = row.steps.unfinished().first()
         if following is not None:
             following.pause_before = True
             following.save(update_fields=["pause_before"])

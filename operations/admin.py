@@ -55,7 +55,7 @@ def _has_open_step(request: HttpRequest, operation: Operation) -> bool:
 
 def next_step(operation: Operation) -> OperationStep | None:
     """The step a paused operation stands before."""
-    return operation.steps.filter(state=OperationStep.State.PENDING).order_by("index").first()
+    return operation.steps.unfinished().first()
 
 
 def _pending_steps(operation: Operation) -> list[tuple[str, str]]:

@@ -159,7 +159,8 @@ class _Attempt:
         return False
 
     def _fail_step(self, step: OperationStep | None, message: str) -> None:
-        if step is not None:
+        # A step that was stopped before it began has nothing to be undone.
+        if step is not None and step.state == OperationStep.State.RUNNING:
             self._save(lambda: lifecycle.fail_step(self.ctx, step, message))
 
     def _decide(self, outcome: Operation.State, message: str, trace: str = "") -> None:

@@ -44,6 +44,10 @@ class OperationStepQuerySet(models.QuerySet["OperationStep"]):
     def in_order(self) -> OperationStepQuerySet:
         return self.order_by("index")
 
+    def unfinished(self) -> OperationStepQuerySet:
+        """Those still to be done, in order; the first may have begun and been interrupted."""
+        return self.exclude(state__in=self.model.FINISHED).order_by("index")
+
 
 class SlotQuerySet(models.QuerySet["Slot"]):
     def latest_first(self) -> SlotQuerySet:

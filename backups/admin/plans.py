@@ -74,7 +74,13 @@ class PlanAdmin(PortalAdmin):
 
     def save_model(self, request: HttpRequest, obj: Plan, form: ModelForm, change: bool) -> None:
         values = form.cleaned_data
-        actions.save_plan(obj, cron=values["cron"], misfire=values["misfire"], enabled=values["enabled"])
+        actions.save_plan(
+            obj,
+            cron=values["cron"],
+            misfire=values["misfire"],
+            enabled=values["enabled"],
+            max_lateness=values["max_lateness"],
+        )
 
     def headline(self, request: HttpRequest, obj: Plan) -> Headline:
         newest = obj.archives.restore_points().newest_first().first()

@@ -16,7 +16,7 @@ from backups.diagnostics import diagnostics
 from backups.exceptions import TargetUnavailable
 from backups.manifest import Manifest
 from backups.models import Archive, Plan
-from backups.procedures.base import TargetProcedure, digest_of, folder_of, manifest_of
+from backups.procedures.base import TargetProcedure, advised, digest_of, folder_of, manifest_of
 from backups.reach import connection_for, engine_for, storage_for
 from backups.storages.base import Storage
 from catalog.models import DatabaseTarget
@@ -80,12 +80,14 @@ class Backup(TargetProcedure):
     @contextmanager
     def _diagnosed(self) -> Iterator[None]:
         """Put beside a failure what the runbook tells people to look at: space and permissions."""
+        folder = Path(self.plan.storage.root) / self.plan.folder
         try:
-            yield
+            with advised(str(folder)):
+                yield
         except TargetUnavailable:
             raise
         except PortalError as error:
-            error.diagnostics = error.diagnostics or diagnostics(Path(self.plan.storage.root) / self.plan.folder)
+            error.diagnostics = error.diagnostics or diagnostics(folder)
             raise
 
     def dump(self, ctx: StepContext) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 from backups import manifest
 from backups.engines.base import BackupEngine, Connection
-from backups.exceptions import ArchiveDamaged
+from backups.exceptions import ArchiveDamaged, BackupError
 from backups.models import Archive
 from backups.reach import connection_for, engine_for, storage_for
 from backups.storages.base import Storage
@@ -17,6 +19,7 @@ from catalog import actions as catalog
 from catalog.inspection import TargetFacts
 from catalog.models import DatabaseTarget
 from operations.context import StepContext
+from operations.exceptions import CommandFailed
 from operations.procedures import Procedure
 
 
@@ -52,6 +55,18 @@ class TargetProcedure(Procedure):
         facts = TargetFacts(system_identifier=server.system_identifier, server_version=server.version)
         catalog.pin_identity(self.target, facts, by=self.operation.requested_by)
         ctx.log(f"{self.target.address} runs version {server.version}, system {server.system_identifier}.")
+
+
+@contextmanager
+def advised(place: str) -> Iterator[None]:
+    """Give what a command says when it fails the advice what to do; `place` is where it writes."""
+    try:
+        yield
+    except CommandFailed as error:
+        if "No space left on device" in error.result.stderr:
+            raise BackupError(f"No space left in {place}. Free some there, then use Retry.") from error
+        sentence = error.message.rstrip(".")
+        raise BackupError(f"{sentence}. Read the log of this operation, correct the cause and use Retry.") from error
 
 
 def storage_of(archive: Archive) -> Storage:

@@ -10,9 +10,11 @@ from pathlib import Path
 from django.utils import timezone
 
 from backups import actions, manifest
+from backups.databases import derived_name
+from backups.engines.base import Connection
 from backups.exceptions import BackupError
 from backups.models import Archive, Restore
-from backups.procedures.base import TargetProcedure, folder_of, manifest_of
+from backups.procedures.base import TargetProcedure, advised, folder_of, manifest_of
 from backups.reach import connection_for, engine_for, portal_identity
 from catalog.models import DatabaseTarget
 from catalog.service_control import ServiceControl, control_for
@@ -70,11 +72,12 @@ class RestoreArchive(TargetProcedure):
 
     @property
     def scratch(self) -> str:
-        return f"{self.into[:30]}_restore_{self.operation.pk}_a{self.operation.attempt}"
+        """One name for all attempts: a restore that was interrupted is undone, so it is made only once."""
+        return derived_name(self.into, f"_restore_{self.operation.pk}")
 
     @property
     def safety_database(self) -> str:
-        return f"{self.into[:40]}_before_{self.operation.pk}"
+        return derived_name(self.into, f"_before_{self.operation.pk}")
 
     @cached_property
     def folder(self) -> Path:
@@ -92,7 +95,7 @@ class RestoreArchive(TargetProcedure):
     def preview(self) -> dict[str, PlannedStep | list[str]]:
         conn = connection_for(self.target)
         engine = engine_for(self.target)
-        scratch = f"{self.into[:30]}_restore_…"
+        scratch = derived_name(self.into, "_restore_…")
         steps: dict[str, PlannedStep | list[str]] = {
             "check": [f"sha256 of every file in {self.folder}", f"identity of {self.target.address}"],
             "load": [
@@ -104,7 +107,7 @@ class RestoreArchive(TargetProcedure):
             steps["swap"] = [f"ALTER DATABASE {scratch} RENAME TO {self.into}"]
             return steps
         steps["swap"] = [
-            f"ALTER DATABASE {self.into} RENAME TO {self.into[:40]}_before_…",
+            f"ALTER DATABASE {self.into} RENAME TO {derived_name(self.into, '_before_…')}",
             f"ALTER DATABASE {scratch} RENAME TO {self.into}",
         ]
         control = control_for(self.target.component.environment)
@@ -137,43 +140,36 @@ class RestoreArchive(TargetProcedure):
         )
         for check in checks:
             ctx.log(check.sentence)
+        ctx.log(f"The scratch database will be {self.scratch}.")
         if not self.in_place and self.engine.database_exists(conn, self.into):
             raise BackupError(f"There is a database {self.into} already. Choose another name to restore beside.")
 
     def load(self, ctx: StepContext) -> None:
         conn = self.connection()
-        # A scratch database of an earlier attempt goes first: without it a predecessor that wakes up cannot swap.
-        self._drop_scratches(ctx)
         ctx.show_command(f"CREATE DATABASE {self.scratch}")
         self.engine.create_scratch(conn, self.scratch, self.manifest.properties, check=ctx.check)
         work_dir = ctx.work_dir()
-        self.engine.load(
-            self.folder,
-            self.manifest,
-            conn,
-            self.scratch,
-            jobs=self.archive.plan.jobs,
-            work_dir=work_dir,
-            run=ctx.run,
-            progress=ctx.progress,
-            log=ctx.log,
-            check=ctx.check,
-        )
-        shutil.rmtree(work_dir, ignore_errors=True)
-        self.engine.apply_properties(conn, self.scratch, self.manifest.properties, log=ctx.log)
-        self.engine.analyze(conn, self.scratch, jobs=self.archive.plan.jobs, run=ctx.run)
+        with advised(f"the server of {self.target.address}"):
+            self.engine.load(
+                self.folder,
+                self.manifest,
+                conn,
+                self.scratch,
+                jobs=self.archive.plan.jobs,
+                work_dir=work_dir,
+                run=ctx.run,
+                progress=ctx.progress,
+                log=ctx.log,
+                check=ctx.check,
+            )
+            shutil.rmtree(work_dir, ignore_errors=True)
+            self.engine.apply_properties(conn, self.scratch, self.manifest.properties, log=ctx.log)
+            self.engine.analyze(conn, self.scratch, jobs=self.archive.plan.jobs, run=ctx.run)
 
     def drop_scratch(self, ctx: StepContext) -> None:
-        self._drop_scratches(ctx)
-
-    def _scratches(self, ctx: StepContext) -> list[str]:
-        """Scratch databases of this and all earlier attempts."""
-        return [f"{self.into[:30]}_restore_{self.operation.pk}_a{number}" for number in range(1, ctx.attempt + 1)]
-
-    def _drop_scratches(self, ctx: StepContext) -> None:
-        for name in self._scratches(ctx):
-            if self.engine.drop_database(self.connection(), name):
-                ctx.log(f"Dropped the scratch database {name}.")
+        """This also fences: a predecessor that wakes up has nothing left to swap in."""
+        if self.engine.drop_database(self.connection(), self.scratch):
+            ctx.log(f"Dropped the scratch database {self.scratch}.")
 
     def compare(self, ctx: StepContext) -> None:
         measured = self.engine.measure(self.connection(), self.scratch, check=ctx.check, progress=ctx.progress)
@@ -214,16 +210,16 @@ class RestoreArchive(TargetProcedure):
         conn = self.connection()
         if self.in_place and self.engine.database_exists(conn, self.safety_database):
             self.engine.swap_back(conn, self.into, self.safety_database, self.scratch)
-        elif self._name_was_free(ctx) and not self._has_scratch(ctx) and self.engine.database_exists(conn, self.into):
+        elif self._name_was_free(ctx) and self._is_renamed(conn):
             self.engine.rename_database(conn, self.into, self.scratch)
         self._record_copy(ctx, "")
+
+    def _is_renamed(self, conn: Connection) -> bool:
+        return self.engine.database_exists(conn, self.into) and not self.engine.database_exists(conn, self.scratch)
 
     def _name_was_free(self, ctx: StepContext) -> bool:
         """True when no database had the name before, so that what carries it now is ours."""
         return not self.in_place or not ctx.data.get("live_existed", True)
-
-    def _has_scratch(self, ctx: StepContext) -> bool:
-        return any(self.engine.database_exists(self.connection(), name) for name in self._scratches(ctx))
 
     def _record_copy(self, ctx: StepContext, database: str) -> None:
         with ctx.fenced():
@@ -259,7 +255,10 @@ class RestoreArchive(TargetProcedure):
 
     def _verdict(self, restore: Restore) -> str:
         seconds = restore.measured.total_seconds() if restore.measured else 0.0
-        sentence = f"{self.into} is back as of {self.archive.snapshot_at:%Y-%m-%d %H:%M:%S} UTC after {seconds:.1f} s."
+        moment = f"{self.archive.snapshot_at:%Y-%m-%d %H:%M:%S} UTC"
+        if not self.in_place:
+            return f"{self.into} has the data of {moment}, beside {self.target.database}, after {seconds:.1f} s."
+        sentence = f"{self.into} is back as of {moment} after {seconds:.1f} s."
         if restore.rto is None:
             return f"{sentence} No RTO is set for {self.target.component.name}."
         met = "met" if restore.rto_met else "missed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from backups import actions
+from backups.databases import derived_name
 from backups.exceptions import BackupError
 from backups.models import Restore
 from backups.procedures.base import TargetProcedure
@@ -49,7 +50,7 @@ class UndoRestore(TargetProcedure):
 
     @property
     def aside(self) -> str:
-        return f"{self.live[:40]}_undone_{self.operation.pk}"
+        return derived_name(self.live, f"_undone_{self.operation.pk}")
 
     @property
     def safety_database(self) -> str:
@@ -61,7 +62,7 @@ class UndoRestore(TargetProcedure):
     def preview(self) -> dict[str, PlannedStep | list[str]]:
         return {
             "swap": [
-                f"ALTER DATABASE {self.live} RENAME TO {self.live[:40]}_undone_…",
+                f"ALTER DATABASE {self.live} RENAME TO {derived_name(self.live, '_undone_…')}",
                 f"ALTER DATABASE {self.restore.safety_database} RENAME TO {self.live}",
             ]
         }

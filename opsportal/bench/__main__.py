@@ -64,7 +64,7 @@ def run(wishes: argparse.Namespace) -> tuple[dict[str, Any], list[Figure]]:
             if "restore" in parts:
                 say("Restores ...")
                 assert backups.archive is not None
-                restores = restore.measure(place, backups.archive, reference, wishes.rounds, say)
+                restores = restore.measure(ours, place, backups.archive, reference, wishes.rounds, say)
                 facts |= {"restore_parts": restores.parts}
                 figures += restore.figures(restores)
             if "clicks" in parts:

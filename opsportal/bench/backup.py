@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 from backups import actions
 from backups.models import Archive
 from opsportal.bench.bare import Bare
-from opsportal.bench.memory import PoolMemory
-from opsportal.bench.portal import Place, Portal, click_to_end, finished, step_seconds
+from opsportal.bench.cpu import Meter, postmaster
+from opsportal.bench.memory import PoolMemory, children
+from opsportal.bench.portal import Place, Portal, click_to_end, finished, step_seconds, wait_for_step
 from opsportal.bench.report import Figure, ratio
 
 GOAL = 1.25
@@ -28,6 +30,8 @@ class Backups:
     portal: list[float] = field(default_factory=list)
     verify: list[float] = field(default_factory=list)
     whole: list[float] = field(default_factory=list)
+    bare_cpu: list[float] = field(default_factory=list)
+    portal_cpu: list[float] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)
     memory_kind: str = ""
     parts: list[dict[str, Any]] = field(default_factory=list)
@@ -40,16 +44,23 @@ def measure(portal: Portal, place: Place, bare: Bare, rounds: int, say: Callable
     memory = PoolMemory(portal.operations_worker)
     memory.remember_idle()
     bare.backup(database)
+    bare_cpu, portal_cpu = meters(portal, bare)
 
     def reference() -> None:
         bare.server.settle()
+        bare_cpu.start()
         seconds, found.bare_bytes = bare.backup(database)
         found.bare.append(seconds)
+        found.bare_cpu.append(bare_cpu.stop())
 
     def ours() -> None:
         bare.server.settle()
+        portal_cpu.start()
         with memory:
-            operation = finished(actions.request_backup(place.plan, by=place.by, reason="Measurement"))
+            operation = actions.request_backup(place.plan, by=place.by, reason="Measurement")
+            wait_for_step(operation, "publish")
+            found.portal_cpu.append(portal_cpu.stop())
+            operation = finished(operation)
         steps = step_seconds(operation)
         found.portal.append(steps["check"] + steps["dump"] + steps["publish"])
         found.verify.append(steps["verify"])
@@ -66,12 +77,19 @@ def measure(portal: Portal, place: Place, bare: Bare, rounds: int, say: Callable
     return found
 
 
+def meters(portal: Portal, bare: Bare) -> tuple[Meter, Meter]:
+    """Processor time of the bare programs, and of the operations worker; both with the target server's sessions."""
+    server = postmaster(bare.server)
+    return Meter(lambda: [os.getpid(), server]), Meter(lambda: [*children(portal.operations_worker), server])
+
+
 def figures(found: Backups) -> list[Figure]:
     """For the report."""
     return [
         ratio("Backup / pg_dump | zstd -1", found.portal, found.bare, GOAL),
         Figure("  portal: check, dump, publish", "s", found.portal),
         Figure("  bare: pg_dump -Fc -Z0 | zstd -1, fsync", "s", found.bare),
+        ratio("  processor time, portal / bare", found.portal_cpu, found.bare_cpu),
         Figure("  portal: verify", "s", found.verify),
         Figure("  portal: click to verified", "s", found.whole),
         Figure(

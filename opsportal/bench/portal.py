@@ -129,9 +129,7 @@ def catalog(server: Server, database: str) -> Place:
         host, _ = Host.objects.get_or_create(name="bench", defaults={"address": "localhost"})
         storage, _ = Storage.objects.get_or_create(name="Bench", defaults={"host": host, "root": str(root)})
         service = Service.objects.create(name=database, slug=database.replace("_", "-"))
-        environment = Environment.objects.create(
-            service=service, name="Staging", slug="staging", kind="staging"
-        )
+        environment = Environment.objects.create(service=service, name="Staging", slug="staging", kind="staging")
         component = Component.objects.create(
             environment=environment, name="Database", kind="database", rto=timedelta(minutes=5)
         )
@@ -152,22 +150,25 @@ def catalog(server: Server, database: str) -> Place:
 
 def finished(operation: Operation, limit_s: float = 900) -> Operation:
     """Wait for the end; BenchError with the operation's sentence when it did not succeed."""
-    operation = ended(operation, limit_s)
+
+    def is_final() -> bool:
+        operation.refresh_from_db()
+        return operation.is_final
+
+    wait_for(is_final, limit_s, f"{operation} has not ended after {limit_s:.0f} s.")
     if operation.state != Operation.State.SUCCEEDED:
         raise BenchError(f"{operation} ended {operation.state_word.lower()}: {operation.message}")
     return operation
 
 
-def ended(operation: Operation, limit_s: float = 900) -> Operation:
-    """Wait until the operation is final."""
-    deadline = time.monotonic() + limit_s
-    while True:
-        operation.refresh_from_db()
-        if operation.is_final:
-            return operation
-        if time.monotonic() > deadline:
-            raise BenchError(f"{operation} has not ended after {limit_s:.0f} s.")
-        time.sleep(LOOK_S)
+def wait_for_step(operation: Operation, name: str, limit_s: float = 900) -> None:
+    """Wait for the end of a step, or of the operation."""
+
+    def has_ended() -> bool:
+        step = OperationStep.objects.select_related("operation").get(operation=operation, name=name)
+        return step.ended_at is not None or step.operation.is_final
+
+    wait_for(has_ended, limit_s, f"{operation} does not get past its step “{name}”.")
 
 
 def step_seconds(operation: Operation) -> dict[str, float]:

@@ -55,9 +55,7 @@ def _start_worker() -> subprocess.Popen[bytes]:
     argv += ["--pool", "prefork", "-c", str(CONCURRENCY), "-n", "bench@%h"]
     argv += ["--without-mingle", "--without-gossip", "--loglevel", "WARNING"]
     with _log().open("wb") as log:
-        return subprocess.Popen(
-            argv, stdout=log, stderr=subprocess.STDOUT, preexec_fn=die_with_parent(signal.SIGTERM)
-        )
+        return subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT, preexec_fn=die_with_parent(signal.SIGTERM))
 
 
 def _log() -> Path:

@@ -112,7 +112,7 @@ def _restore(
 
 def _restore_steps(teller: Teller, archive: str, target: DatabaseTarget, by_hand: str) -> list[PastStep]:
     facts, database = teller.shelf.facts[archive], target.database
-    scratch, kept = f"{database}_restore_{OP}_a1", f"{database}_before_{OP}"
+    scratch, kept = f"{database}_restore_{OP}", f"{database}_before_{OP}"
     plan = teller.story.find(archive).plan
     rehearsal, archived = teller.stock.rehearsals[plan], f"{teller.folder(plan)}/{teller.shelf.names[archive]}"
     spent = 0.4 + facts.rows / 60_000

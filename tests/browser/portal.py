@@ -125,7 +125,6 @@ def _stack(data: Path, database_url: str) -> Iterator[Portal]:
         )
     try:
         _wait_ready(process, log)
-        print(log.read_text()) if os.environ.get("SHOWLOG") else None
         yield _with_people(data, database_url, f"http://127.0.0.1:{port}", env)
     finally:
         process.terminate()

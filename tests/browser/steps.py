@@ -41,7 +41,7 @@ def watch_until(page: Page, word: str) -> None:
     expect(page.locator(STATE)).to_have_text(word, timeout=END_LIMIT_MS)
 
 
-def fill_restore(page: Page, *, typed: str, reason: str = "data_loss") -> None:
+def fill_restore(page: Page, *, typed: str, reason: str = "deletion") -> None:
     """The restore's confirm page."""
     page.select_option("#id_reason_kind", reason)
     page.fill("#id_typed_name", typed)

@@ -62,7 +62,7 @@ def test_rows_are_lost_restored_and_the_restore_undone(portal, operator, plan_of
     page.fill("#id_reason", "Somebody tidied up.")
     confirm(page)
     expect(page.locator("[role=alert]")).to_contain_text("Type erp exactly")
-    expect(page.locator("#id_reason_kind")).to_have_value("data_loss")
+    expect(page.locator("#id_reason_kind")).to_have_value("deletion")
     expect(page.locator("#id_reason")).to_have_value("Somebody tidied up.")
     expect(page.locator("#id_typed_name")).to_have_value("erp_staging")
     assert clicked(portal) == asked
@@ -114,7 +114,7 @@ def test_take_over_do_a_step_by_hand_and_continue(portal, operator, plan_of):
         page.select_option("#id_step", label="Read everything back: checksums, full decode, row counts")
         confirm(page)
         on_operation(page)
-    watch_until(page, "Paused")
+    watch_until(page, "Paused for a person")
     press(page, "mark_done")
     expect(page.locator(".confirm")).to_contain_text("Read everything back")
     confirm(page)
@@ -202,7 +202,7 @@ def post(page, path):
     page.goto("/")
     token = page.locator("[name=csrfmiddlewaretoken]").first.get_attribute("value")
     form = {"csrfmiddlewaretoken": token, "request_key": str(uuid.uuid4()), "purpose": "manual", "reason": "x"}
-    form |= {"reason_kind": "data_loss", "into": "erp", "typed_name": "erp"}
+    form |= {"reason_kind": "deletion", "into": "erp", "typed_name": "erp"}
     headers = {"Referer": page.url}
     return page.request.post(path, form=form, headers=headers, max_redirects=0).status
 

@@ -35,7 +35,9 @@ SERVERS = {
 
 @dataclass(frozen=True)
 class Blow:
-    """One fault of a case: `what` is "kill worker", "kill child", "freeze worker", "freeze all" or one of SERVERS."""
+    """One fault of a case. `what` is "kill worker", "kill child" (its pool process), "stop worker" (SIGTERM), "freeze
+    worker", "freeze all" (its commands too), "cancel" (a person does), or one of SERVERS, which is killed.
+    """
 
     what: str
     step: str
@@ -101,6 +103,16 @@ def outages() -> list[Case]:
     return cases
 
 
+def orders() -> list[Case]:
+    """A worker is stopped in good order; a person cancels."""
+    cases = [
+        _case(subject, Blow("cancel", step), ends=frozenset({"cancelled", "succeeded"}))
+        for subject, steps in STEPS.items()
+        for step in steps
+    ]
+    return cases + [_case(subject, Blow("stop worker", steps[1])) for subject, steps in STEPS.items()]
+
+
 def doubles() -> list[Case]:
     """A second death, while what the first one left is being taken back or done again."""
     cases = [
@@ -131,6 +143,11 @@ CONTROLS = (
         blows=(Blow("kill worker", "mark"),),
     ),
     Case(
+        name="control: a program that its worker does not end",
+        subject="chaos.leaky",
+        blows=(Blow("kill worker", "work"),),
+    ),
+    Case(
         name="control: a worker without a fence",
         subject="chaos.counting",
         blows=(Blow("freeze worker", "mark"),),
@@ -140,7 +157,7 @@ CONTROLS = (
 
 
 def every() -> list[Case]:
-    return [*deaths(), *outages(), *freezes(), *doubles(), FLUSH, *CONTROLS]
+    return [*deaths(), *outages(), *freezes(), *orders(), *doubles(), FLUSH, *CONTROLS]
 
 
 def short() -> list[Case]:

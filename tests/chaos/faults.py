@@ -29,7 +29,7 @@ class Fault:
     procedure: str
     step: str
     point: str
-    action: str  # "kill worker", "kill child", "freeze worker", "freeze all", "kill groups"
+    action: str  # "kill worker", "kill child", "stop worker", "freeze worker", "freeze all", "kill groups", "cancel"
     delay_s: float = 0.0
     groups: list[int] = field(default_factory=list)
     number: int = 0
@@ -102,6 +102,8 @@ class Faults:
             os.kill(os.getpid(), signal.SIGKILL)
         elif fault.action == "kill child":
             os.kill(os.getpid(), signal.SIGKILL)
+        elif fault.action == "stop worker":
+            os.kill(os.getppid(), signal.SIGTERM)
         elif fault.action == "freeze worker":
             os.killpg(0, signal.SIGSTOP)
         elif fault.action == "freeze all":

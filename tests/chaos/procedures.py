@@ -1,8 +1,9 @@
-"""Small procedures of the harness itself: one done right, and one that must be caught."""
+"""Small procedures of the harness itself: one done right, and two that must be caught."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -48,3 +49,14 @@ class Careless(Counting):
     def mark(self, ctx: StepContext) -> None:
         self._leave(ctx)
         self.work(ctx)
+
+
+@register
+class Leaky(Counting):
+    """Starts a program past the command runner, so that nothing ends it when the worker dies."""
+
+    name = "chaos.leaky"
+
+    def work(self, ctx: StepContext) -> None:
+        subprocess.Popen(["/bin/sleep", "4"], start_new_session=True)
+        super().work(ctx)

@@ -137,10 +137,10 @@ SUBJECTS = {
 # Many small ones; see `cases.FLUSH`.
 LOAD = Subject("chaos.counting", "a", ask_counting("chaos.counting", 0.1), judge_counting)
 # What must be caught; see `cases.CONTROLS`.
-CARELESS = Subject("chaos.careless", "a", ask_counting("chaos.careless"), judge_counting)
+CAUGHT = {name: Subject(name, "a", ask_counting(name), judge_counting) for name in ("chaos.careless", "chaos.leaky")}
 
 
 def subject_of(case: Case) -> Subject:
     if case.operations > 1:
         return LOAD
-    return SUBJECTS.get(case.subject, CARELESS)
+    return SUBJECTS.get(case.subject) or CAUGHT[case.subject]

@@ -318,6 +318,17 @@ def test_pause_before_a_named_step_survives_an_earlier_pause(ask: Ask, script: S
     assert run(operation).state == "succeeded"
 
 
+def test_an_interrupted_step_can_be_done_by_hand(ask: Ask, script: Script, operator: User) -> None:
+    operation = ask()
+    die_in(operation, script, "two")
+    actions.pause(operation, by=operator)
+    assert run(operation).message.startswith("Paused before “Second”")
+    actions.mark_done(operation, "two", by=operator, evidence="did the rest")
+    actions.resume(operation, by=operator)
+    assert run(operation).state == "succeeded"
+    assert "two" not in script.calls
+
+
 def test_a_step_done_by_hand_is_undone_when_a_later_one_fails(ask: Ask, script: Script, operator: User) -> None:
     operation = ask()
     actions.pause(operation, by=operator)

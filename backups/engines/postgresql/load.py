@@ -40,8 +40,10 @@ def restore_command(clients: Clients, conn: Connection, source: Path, scratch: s
 
 
 def analyze_command(clients: Clients, conn: Connection, database: str, jobs: int) -> Command:
-    """ANALYZE of every table."""
-    arguments = ("--analyze-only", f"--jobs={jobs}", "--no-password", f"--dbname={conninfo(database)}")
+    """ANALYZE of every table. The system's own belong to the superuser and were not loaded; older clients try them."""
+    arguments = ["--analyze-only", f"--jobs={jobs}", "--no-password", f"--dbname={conninfo(database)}"]
+    if clients.version("vacuumdb")[0] >= 16:
+        arguments += ["--exclude-schema=pg_catalog", "--exclude-schema=information_schema"]
     return clients.command(conn, "vacuumdb", *arguments)
 
 

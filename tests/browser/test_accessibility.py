@@ -1,0 +1,143 @@
+"""axe on every main page in both themes at both widths, and the keyboard alone."""
+
+import pytest
+from axe_playwright_python.base import AXE_SCRIPT
+from playwright.sync_api import expect
+
+from tests.browser.pages import SIZES, THEMES, administrator_pages, main_pages
+from tests.browser.steps import back_up, newest_archive, on_operation, watch_until
+
+RUN = """() => axe.run(document, {resultTypes: ["violations"]}).then((found) =>
+  found.violations.map((one) => `${one.id}: ${one.nodes.length} x ${one.nodes[0].html.slice(0, 160)}`))"""
+# A theme changes colours and nothing else, so the second one is asked about those alone.
+COLOURS = RUN.replace("{resultTypes", '{runOnly: ["color-contrast", "link-in-text-block"], resultTypes')
+TOO_WIDE = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+
+
+def look(page, name, found):
+    """Collect what is wrong with the page that is open, in every size and theme."""
+    page.evaluate(AXE_SCRIPT)
+    for size, viewport in SIZES.items():
+        page.set_viewport_size(viewport)
+        for theme in THEMES:
+            page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+            wrong = page.evaluate(RUN if theme == THEMES[0] else COLOURS)
+            found += [f"{name} {size} {theme}: {one}" for one in wrong]
+        if page.evaluate(TOO_WIDE):
+            found.append(f"{name} {size}: wider than the window")
+
+
+def tour(page, pages):
+    """Look at every page of a tour; what is wrong with them."""
+    found = []
+    for name, path in pages.items():
+        page.goto(path)
+        look(page, name, found)
+    return found
+
+
+def test_the_axe_finds_what_is_wrong(operator):
+    """A control: without it, a broken harness finds nothing either."""
+    operator.goto("/")
+    operator.evaluate(
+        "document.querySelector('main').insertAdjacentHTML('beforeend',"
+        " '<input><p class=\"bad\">grey</p><img src=/static/ops/icon.svg>');"
+        "document.querySelector('.bad').style.cssText = 'color: #999; background: #aaa; width: 2000px'"
+    )
+    found = []
+    look(operator, "broken", found)
+    for rule in ("label", "image-alt", "color-contrast", "wider"):
+        assert any(rule in one for one in found), rule
+
+
+def test_main_pages(portal, operator):
+    assert tour(operator, main_pages(portal)) == []
+
+
+def test_pages_of_an_administrator(portal, sign_in_as):
+    assert tour(sign_in_as("root"), administrator_pages(portal)) == []
+
+
+def test_pages_before_and_outside_the_sign_in(portal, sign_in_as):
+    found = tour(sign_in_as(), {"sign-in": "/login/"})
+    refused = f"/backups/archive/{newest_archive(portal, 'erp')}/do/restore/"
+    found += tour(sign_in_as("manager"), {"forbidden": refused})
+    assert found == []
+
+
+def test_a_page_while_it_runs_and_what_opens_on_it(portal, operator, plan_of):
+    page, found = operator, []
+    with portal.dumps_held("crm"):
+        back_up(page, plan_of("crm"))
+        expect(page.locator(".step-running progress")).to_be_visible()
+        page.evaluate(AXE_SCRIPT)
+        look(page, "running", found)
+        page.set_viewport_size(SIZES["1280"])
+        page.click("#more-menu summary")
+        look(page, "running, menu", found)
+        page.goto("/")
+        look(page, "home, running", found)
+    page.set_viewport_size(SIZES["390"])
+    page.goto("/operations/operation/")
+    page.click(".nav-open")
+    expect(page.locator("#nav")).to_be_visible()
+    found += [f"navigation: {one}" for one in page.evaluate(f"async () => {{ {AXE_SCRIPT}; return ({RUN})(); }}")]
+    assert found == []
+
+
+def test_a_refused_confirm_page(portal, operator):
+    found = []
+    operator.goto(f"/backups/archive/{newest_archive(portal, 'erp_staging')}/do/restore/")
+    operator.click(".confirm .form-actions button[type=submit]")
+    expect(operator.locator(".errorlist").first).to_be_visible()
+    look(operator, "refused", found)
+    assert found == []
+
+
+def focused(page):
+    return page.evaluate("document.activeElement.id || document.activeElement.textContent.trim().slice(0, 40)")
+
+
+def tab_to(page, wanted, limit=80):
+    """Press Tab until it is reached; every stop on the way shows that it has the focus."""
+    for _ in range(limit):
+        page.keyboard.press("Tab")
+        shown = page.evaluate(
+            "() => { const el = document.activeElement; if (el === document.body) return true;"
+            " const looks = [getComputedStyle(el), getComputedStyle(el, '::after')];"
+            " return looks.some((one) => one.outlineStyle !== 'none' && parseFloat(one.outlineWidth) >= 2); }"
+        )
+        assert shown, f"the focus on “{focused(page)}” cannot be seen"
+        if focused(page) == wanted:
+            return
+    raise AssertionError(f"{limit} times Tab did not lead to {wanted}")
+
+
+def test_a_restore_by_keyboard_alone(portal, operator):
+    page = operator
+    archive = newest_archive(portal, "erp_staging")
+    page.goto(f"/backups/archive/{archive}/")
+    tab_to(page, "do-restore")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/do/restore/")
+    tab_to(page, "id_reason_kind")
+    page.keyboard.type("Acc")  # jumps to the choice that begins so
+    tab_to(page, "id_reason")
+    page.keyboard.type("By keyboard.")
+    tab_to(page, "id_typed_name")
+    page.keyboard.type("erp_staging")
+    tab_to(page, "Restore")
+    page.keyboard.press("Enter")
+    on_operation(page)
+    watch_until(page, "Succeeded")
+    expect(page.locator(".asked")).to_contain_text("By keyboard.")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_first_tab_skips_the_navigation(operator, size):
+    operator.set_viewport_size(SIZES[size])
+    operator.goto("/operations/operation/")
+    operator.keyboard.press("Tab")
+    assert focused(operator) == "Skip to the content"
+    operator.keyboard.press("Enter")
+    assert operator.evaluate("document.activeElement.id") == "content"
