@@ -77,11 +77,11 @@ def request_backup(
 def request_verify(
     archive: Archive, *, by: User | None, reason: str = "", trigger: str = Trigger.CLICK, key: str | None = None
 ) -> Operation:
-    """Read the archive completely: checksums, full decode, row counts."""
+    """Read the archive completely: checksums, full decode, row counts. A missing one is looked for again."""
 
     def create() -> Operation:
         # In here, so that a second click gets the operation whose finding has meanwhile changed the state.
-        if archive.state != Archive.State.AVAILABLE:
+        if archive.state not in Archive.READABLE:
             raise BackupError(f"{archive} is {archive.state_word.lower()}; only an available archive can be verified.")
         return operations.request(
             "backups.verify",
@@ -133,6 +133,8 @@ def set_keep(archive: Archive, *, keep: bool) -> Archive:
 
 def check_restore(archive: Archive, *, into: str, typed_name: str, override_reason: str) -> None:
     """Raise BackupError with the sentence why this restore may not be asked for."""
+    if archive.state == Archive.State.MISSING:
+        raise BackupError(f"{archive} was not where it should be. Verify it again, or choose another restore point.")
     if archive.state != Archive.State.AVAILABLE:
         raise BackupError(f"{archive} is {archive.state_word.lower()}. Choose another restore point.")
     if archive.verification == Archive.Verification.DAMAGED:

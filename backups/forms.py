@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 
 from backups.models import Archive, Plan, Restore
+from backups.validators import validate_cron
 from catalog.forms import HumanDurationField
 from catalog.validators import validate_database_name
 from core.forms import OptionalReasonForm
@@ -33,6 +34,7 @@ class PlanForm(forms.ModelForm):
         label="Schedule",
         required=False,
         max_length=200,
+        validators=[validate_cron],
         help_text="Minute, hour, day of month, month, day of week, in the service's zone: 0 2 * * * is every night at "
         "two. Empty: on demand only.",
     )

@@ -127,8 +127,9 @@ class Archive(models.Model):
 
     ::
 
-        CREATING --> AVAILABLE --> PRUNED (by retention or a person) | MISSING (not where it should be)
+        CREATING --> AVAILABLE --> PRUNED (by retention)
         CREATING --> FAILED
+        AVAILABLE <--> MISSING (not where it should be; a disk may be mounted again)
         verification: UNVERIFIED --> VERIFIED | DAMAGED, and again
 
     A restore point is an archive that is available and verified.
@@ -140,6 +141,8 @@ class Archive(models.Model):
         FAILED = "failed", "Failed"
         PRUNED = "pruned", "Removed"
         MISSING = "missing", "Missing"
+
+    READABLE = (State.AVAILABLE, State.MISSING)
 
     class Verification(models.TextChoices):
         UNVERIFIED = "unverified", "Not verified"

@@ -36,15 +36,18 @@ def judge(plan: Plan, now: datetime | None = None) -> list[Verdict]:
     """A verdict for every available archive of the plan, newest first."""
     now = now or timezone.now()
     archives = list(plan.archives.available().newest_first().defer("manifest"))
-    newest_verified = Archive.objects.of(plan.target).restore_points().newest_first().first()
+    newest = _newest_verified(archives)
     verified = [archive for archive in archives if archive.is_restore_point]
     counted = {archive.pk for archive in verified[: plan.keep_last]} if plan.keep_last else set()
     in_use = _in_use(archives)
-    has_verified = newest_verified is not None
-    return [
-        _judge_one(plan, archive, now, counted, in_use, newest_verified.pk if newest_verified else None, has_verified)
-        for archive in archives
-    ]
+    return [_judge_one(plan, archive, now, counted, in_use, newest.get(archive.target_id)) for archive in archives]
+
+
+def _newest_verified(archives: Iterable[Archive]) -> dict[int, int]:
+    """Database -> its newest verified archive, of any plan. A plan that was moved holds archives of two databases."""
+    databases = {archive.target_id for archive in archives}
+    found = Archive.objects.restore_points().filter(target__in=databases)
+    return dict(found.order_by("target_id", "-snapshot_at", "-pk").distinct("target_id").values_list("target_id", "pk"))
 
 
 def _in_use(archives: Iterable[Archive]) -> set[int]:
@@ -62,7 +65,6 @@ def _judge_one(
     counted: set[int],
     in_use: set[int],
     newest_verified: int | None,
-    has_verified: bool,
 ) -> Verdict:
     if plan.keep_days is None and plan.keep_last is None:
         return Verdict(archive, False, "no retention set: everything stays")
@@ -72,7 +74,7 @@ def _judge_one(
         return Verdict(archive, False, "in use by an operation")
     if archive.pk == newest_verified:
         return Verdict(archive, False, "the newest verified archive of its database")
-    if not has_verified:
+    if newest_verified is None:
         return Verdict(archive, False, "the database has no verified archive yet")
     if archive.pk in counted:
         return Verdict(archive, False, f"among the newest {plan.keep_last} verified")

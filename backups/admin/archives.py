@@ -88,7 +88,7 @@ class ArchiveAdmin(ReadOnlyAdmin):
             "backups.verify_archive",
             run=lambda request, archive, data, key: actions.request_verify(archive, by=signed_in(request), key=key),
             consequence="Every byte is read: checksums, full decode, row counts. The live database is not touched.",
-            visible=lambda request, archive: archive.state == Archive.State.AVAILABLE,
+            visible=lambda request, archive: archive.state in Archive.READABLE,
             icon="check-circle",
         ),
         Button(

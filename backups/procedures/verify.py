@@ -40,7 +40,9 @@ class Verify(Procedure):
             with ctx.fenced():
                 self.archive.state = Archive.State.MISSING
                 self.archive.save(update_fields=["state"])
-            raise ArchiveDamaged(f"The folder of {self.archive} is gone. Restore from another archive.")
+            raise ArchiveDamaged(
+                f"The folder {folder} is gone. Mount the disk it is on and verify again, or use another archive."
+            )
         try:
             report = engine_for(self.archive.target).verify(
                 folder, manifest_of(self.archive), run=ctx.run, progress=ctx.progress, log=ctx.log, check=ctx.check
@@ -53,10 +55,12 @@ class Verify(Procedure):
 
     def _record(self, ctx: StepContext, verdict: Archive.Verification, message: str) -> None:
         with ctx.fenced():
+            if verdict == Archive.Verification.VERIFIED:
+                self.archive.state = Archive.State.AVAILABLE  # it may have been missing
             self.archive.verification = verdict
             self.archive.verified_at = timezone.now()
             self.archive.verification_message = message
-            self.archive.save(update_fields=["verification", "verified_at", "verification_message"])
+            self.archive.save(update_fields=["state", "verification", "verified_at", "verification_message"])
 
     def retry(self, *, by: User | None, reason: str, key: str) -> Operation:
         return actions.request_verify(self.archive, by=by, reason=reason, key=key or None)

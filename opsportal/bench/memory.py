@@ -80,6 +80,6 @@ class PoolMemory:
                 self.peak[pid] = max(used, self.peak.get(pid, 0))
 
     def above_idle(self) -> int:
-        """Bytes by which the busiest child exceeded its idle state; a child that came later counts from the smallest."""
+        """Bytes by which the busiest child exceeded its idle state; one that came later counts from the smallest."""
         least = min(self.idle.values(), default=0)
         return max((peak - self.idle.get(pid, least) for pid, peak in self.peak.items()), default=0)

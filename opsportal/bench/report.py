@@ -64,11 +64,10 @@ def table(figures: Sequence[Figure]) -> str:
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        row[0].ljust(widths[0])
-        + "".join(f"  {cell.rjust(width)}" for cell, width in zip(row[1:], widths[1:], strict=True))
-        for row in rows
-    ]
+    lines = []
+    for name, *cells in rows:
+        padded = [f"  {cell.rjust(width)}" for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append(name.ljust(widths[0]) + "".join(padded))
     return "\n".join(line.rstrip() for line in lines)
 
 

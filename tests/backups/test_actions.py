@@ -144,7 +144,7 @@ class TestRefusals:
             ({"unverified": True}, {"override_reason": "  "}, "is not verified."),
             ({"verification": "damaged"}, {"override_reason": "no time"}, "is damaged: Everything was read."),
             ({"state": "pruned"}, {}, "is removed. Choose another restore point."),
-            ({"state": "missing"}, {"override_reason": "no time"}, "is missing. Choose another restore point."),
+            ({"state": "missing"}, {"override_reason": "no time"}, "Verify it again, or choose another restore point."),
             ({"failed": True}, {"override_reason": "no time"}, "is failed. Choose another restore point."),
             ({}, {"typed_name": "Shop"}, "The name you typed is not the database's. Type"),
             ({}, {"typed_name": ""}, "The name you typed is not the database's."),
@@ -169,7 +169,7 @@ class TestRefusals:
         lost = operation.restore.expected_loss
         assert lost["readable"] is False and "There is no server socket in /nonexistent" in lost["why"]
 
-    @pytest.mark.parametrize("state", ["pruned", "missing", "failed"])
+    @pytest.mark.parametrize("state", ["pruned", "failed"])
     def test_only_an_available_archive_is_verified(self, db, state):
         fields = {"failed": True} if state == "failed" else {"state": state}
         archive = ArchiveFactory(**fields)

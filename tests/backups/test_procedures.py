@@ -138,16 +138,21 @@ class TestVerify:
         with pytest.raises(BackupError, match="is damaged"):
             shop.restore(archive)
 
-    def test_what_is_gone_is_said_to_be_missing(self, shop):
+    def test_what_is_gone_is_missing_until_it_is_found_again(self, shop):
         archive = shop.archive()
-        (shop.folder / archive.name).rename(shop.root / "elsewhere")
+        folder = shop.folder / archive.name
+        folder.rename(shop.root / "elsewhere")
         operation = shop.run(actions.request_verify(archive, by=shop.operator))
         archive.refresh_from_db()
-        assert operation.state == FAILED and "Restore from another archive" in operation.message
+        assert operation.state == FAILED and "Mount the disk it is on and verify again" in operation.message
         assert archive.state == State.MISSING
-        assert operations.may_control(shop.operator, operation)
-        with pytest.raises(BackupError, match="only an available archive can be verified"):
-            operations.retry(operation, by=shop.operator)
+        with pytest.raises(BackupError, match="was not where it should be. Verify it again"):
+            shop.restore(archive)
+
+        (shop.root / "elsewhere").rename(folder)
+        shop.done(operations.retry(operation, by=shop.operator))
+        archive.refresh_from_db()
+        assert archive.is_restore_point
 
 
 class TestRestore:

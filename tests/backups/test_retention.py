@@ -90,6 +90,15 @@ class TestRules:
         history(other, 20)
         assert stay(plan) == [] and stay(other) == ["d20"]
 
+    def test_a_plan_that_was_moved_keeps_the_last_of_the_database_it_has_left(self, db):
+        plan = PlanFactory(keep_last=1)
+        history(plan, 8, 9)
+        left, plan.target = plan.target, PlanFactory().target
+        plan.save()
+        history(plan, 1, 2)
+        assert stay(plan) == ["d1", "d8"]
+        assert Archive.objects.get(name="d8").target == left
+
     def test_what_is_marked_stays(self, db):
         plan = PlanFactory(keep_days=7)
         history(plan, 1)

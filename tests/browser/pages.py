@@ -20,10 +20,12 @@ FLAGS = [
 ]
 SIZES = {"1280": {"width": 1280, "height": 900}, "390": {"width": 390, "height": 844}}
 THEMES = ("light", "dark")
+# After a change of theme: until then parts of a page may still be drawn in the old one.
+TWO_FRAMES = "() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(() => go())))"
 # Reports what the policy forbids, also when the page that did it is left at once.
 WATCH_POLICY = """
 document.addEventListener("securitypolicyviolation", (event) =>
-  window.reportToTest(`${location.pathname}: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile || ""}`));
+  window.reportToTest(`${location.pathname}: ${event.violatedDirective} ${event.blockedURI}`));
 """
 
 _signed_in: dict[tuple[str, str], object] = {}
