@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from django.db import transaction
 from django.utils import timezone
 
-from backups import loss
+from backups import loss, naming
 from backups.exceptions import BackupError
 from backups.models import Archive, Plan, Restore
 from backups.retention import archive_lock
@@ -16,15 +17,19 @@ from operations import actions as operations
 from operations.models import Operation, Schedule
 
 if TYPE_CHECKING:
+    from catalog.models import DatabaseTarget
     from core.models import User
 
 Trigger = Operation.Trigger
 SCHEDULE_HANDLER = "backups.plan"
 
 
-def database_lock(target_id: int) -> str:
-    """Lock key of whoever reads or replaces the whole database."""
-    return f"database:{target_id}"
+def database_locks(target: DatabaseTarget) -> list[str]:
+    """Lock keys of whoever reads or replaces the whole database: by its entry, and by the server it really is on."""
+    keys = [f"database:{target.pk}"]
+    if target.system_identifier:
+        keys.append(f"database:{target.system_identifier}/{target.database}")
+    return keys
 
 
 # -- back up, verify, clean up ----------------------------------------------------------------------------------------
@@ -42,17 +47,22 @@ def request_backup(
     parent: Operation | None = None,
     retry_of: Operation | None = None,
 ) -> Operation:
-    """Back up the plan's database now. `slot` names a scheduled archive after its slot instead of the clock."""
+    """Back up the plan's database now. `slot` names a scheduled archive after its slot instead of the clock.
+
+    What the plan says now is frozen: a later edit of the plan does not change an operation that waits or runs.
+    """
+    pattern = plan.name_pattern if purpose == Archive.Purpose.SCHEDULED else plan.on_demand_pattern
+    name = naming.archive_name(pattern, slot or timezone.now(), ZoneInfo(plan.time_zone))
 
     def create() -> Operation:
         operation = operations.request(
             "backups.backup",
             title=f"Back up {plan.target}",
-            params={"plan": plan.pk, "named_at": (slot or timezone.now()).isoformat(), "purpose": str(purpose)},
+            params={"plan": plan.pk, "purpose": str(purpose), "name": name, "jobs": plan.jobs},
             by=by,
             trigger=trigger,
             reason=reason,
-            lock_keys=[database_lock(plan.target_id)],
+            lock_keys=database_locks(plan.target),
             wait_for_locks=trigger == Trigger.SCHEDULE,
             key=key,
             environment=plan.environment_band,
@@ -75,7 +85,13 @@ def request_backup(
 
 
 def request_verify(
-    archive: Archive, *, by: User | None, reason: str = "", trigger: str = Trigger.CLICK, key: str | None = None
+    archive: Archive,
+    *,
+    by: User | None,
+    reason: str = "",
+    trigger: str = Trigger.CLICK,
+    key: str | None = None,
+    retry_of: Operation | None = None,
 ) -> Operation:
     """Read the archive completely: checksums, full decode, row counts. A missing one is looked for again."""
 
@@ -94,13 +110,20 @@ def request_verify(
             key=key,
             environment=archive.environment_band,
             queue=archive.storage.host.queue,
+            retry_of=retry_of,
         )
 
     return operations.request_once(key, create)
 
 
 def request_prune(
-    plan: Plan, *, by: User | None, reason: str = "", trigger: str = Trigger.CLICK, key: str | None = None
+    plan: Plan,
+    *,
+    by: User | None,
+    reason: str = "",
+    trigger: str = Trigger.CLICK,
+    key: str | None = None,
+    retry_of: Operation | None = None,
 ) -> Operation:
     """Remove what retention lets go. What goes is decided again when it runs."""
     return operations.request_once(
@@ -117,6 +140,7 @@ def request_prune(
             key=key,
             environment=plan.environment_band,
             queue=plan.storage.host.queue,
+            retry_of=retry_of,
         ),
     )
 
@@ -137,6 +161,12 @@ def check_restore(archive: Archive, *, into: str, typed_name: str, override_reas
         raise BackupError(f"{archive} was not where it should be. Verify it again, or choose another restore point.")
     if archive.state != Archive.State.AVAILABLE:
         raise BackupError(f"{archive} is {archive.state_word.lower()}. Choose another restore point.")
+    dumped = (archive.manifest or {}).get("database", archive.target.database)
+    if into == archive.target.database and dumped != into:
+        raise BackupError(
+            f"{archive} holds the database {dumped}, and the catalog now says {into}. Restore it beside, under another "
+            "name, or correct the catalog."
+        )
     if archive.verification == Archive.Verification.DAMAGED:
         raise BackupError(f"{archive} is damaged: {archive.verification_message} Choose another restore point.")
     if not archive.is_restore_point and not override_reason.strip():
@@ -163,6 +193,8 @@ def request_restore(
     """Put an archive back: over the live database (which is kept aside for undo), or beside it under another name."""
     target = archive.target
     into = into or target.database
+    if key and (earlier := Operation.objects.filter(idempotency_key=key).first()):
+        return earlier
     check_restore(archive, into=into, typed_name=typed_name, override_reason=override_reason)
     if reason_kind == Restore.Reason.OTHER and not reason.strip():
         raise BackupError("Say why you restore when the reason is none of the usual ones.")
@@ -176,7 +208,7 @@ def request_restore(
             by=by,
             trigger=trigger,
             reason=f"{Restore.Reason(reason_kind).label}. {reason}".strip(),
-            lock_keys=[database_lock(target.pk), archive_lock(archive.pk)],
+            lock_keys=[*database_locks(target), archive_lock(archive.pk)],
             key=key,
             environment=target.environment_band,
             queue=archive.storage.host.queue,
@@ -200,7 +232,14 @@ def request_restore(
     return operations.request_once(key, create)
 
 
-def request_undo(restore: Restore, *, by: User | None, reason: str = "", key: str | None = None) -> Operation:
+def request_undo(
+    restore: Restore,
+    *,
+    by: User | None,
+    reason: str = "",
+    key: str | None = None,
+    retry_of: Operation | None = None,
+) -> Operation:
     """Put the database back that the restore replaced; the restored one is kept aside until it is removed."""
 
     def create() -> Operation:
@@ -221,10 +260,11 @@ def request_undo(restore: Restore, *, by: User | None, reason: str = "", key: st
             by=by,
             trigger=Trigger.CLICK,
             reason=reason,
-            lock_keys=[database_lock(row.target_id)],
+            lock_keys=database_locks(row.target),
             key=key,
             environment=row.environment_band,
             queue=row.archive.storage.host.queue,
+            retry_of=retry_of,
         )
         row.undo_operation = operation
         row.save(update_fields=["undo_operation"])
@@ -234,7 +274,12 @@ def request_undo(restore: Restore, *, by: User | None, reason: str = "", key: st
 
 
 def request_drop_safety_copy(
-    restore: Restore, *, by: User | None, reason: str = "", key: str | None = None
+    restore: Restore,
+    *,
+    by: User | None,
+    reason: str = "",
+    key: str | None = None,
+    retry_of: Operation | None = None,
 ) -> Operation:
     """Remove the database that a restore, or its undo, set aside, for good."""
 
@@ -249,10 +294,11 @@ def request_drop_safety_copy(
             by=by,
             trigger=Trigger.CLICK,
             reason=reason,
-            lock_keys=[database_lock(row.target_id)],
+            lock_keys=database_locks(row.target),
             key=key,
             environment=row.environment_band,
             queue=row.archive.storage.host.queue,
+            retry_of=retry_of,
         )
 
     return operations.request_once(key, create)

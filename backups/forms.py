@@ -9,6 +9,7 @@ from django import forms
 from backups.models import Archive, Plan, Restore
 from backups.validators import validate_cron
 from catalog.forms import HumanDurationField
+from catalog.models import DatabaseTarget
 from catalog.validators import validate_database_name
 from core.forms import OptionalReasonForm
 from operations.models import Schedule
@@ -73,6 +74,8 @@ class PlanForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if "target" in self.fields:  # not where the form only reads what is stored
+            self.fields["target"].queryset = DatabaseTarget.objects.named()  # type: ignore[attr-defined]
         schedule = self.instance.schedule if self.instance.pk else None
         if schedule is not None:
             crontab = schedule.crontab

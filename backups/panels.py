@@ -6,6 +6,7 @@ import shutil
 from datetime import timedelta
 from typing import Any
 
+from django.db.models import Count, Q
 from django.http import HttpRequest
 from django.utils import timezone
 
@@ -14,6 +15,8 @@ from backups.models import Archive, Storage
 from catalog.models import DatabaseTarget
 from core.links import list_url
 from core.panels import panel
+
+DRAWN_BARS = 200
 
 
 @panel(
@@ -40,22 +43,21 @@ def rto_board(request: HttpRequest) -> dict[str, Any]:
 )
 def recent(request: HttpRequest) -> dict[str, Any]:
     since = timezone.now() - timedelta(days=30)
-    archives = list(
-        Archive.objects.filter(requested_at__gt=since)
-        .exclude(state=Archive.State.CREATING)
-        .order_by("requested_at")
-        .only("state", "verification", "requested_at", "size_bytes", "duration", "name")[:200]
+    ended = Archive.objects.filter(requested_at__gt=since).exclude(state=Archive.State.CREATING)
+    counts = ended.aggregate(count=Count("pk"), failed=Count("pk", filter=Q(state=Archive.State.FAILED)))
+    newest = (
+        ended.order_by("-requested_at", "-pk")
+        .only("state", "verification", "requested_at", "size_bytes", "name")[:DRAWN_BARS]
     )
-    failed = sum(archive.state == Archive.State.FAILED for archive in archives)
     bars = [
         (
             f"{archive.requested_at:%d %b}: {'failed' if archive.state == Archive.State.FAILED else archive.name} (MB)",
             round((archive.size_bytes or 0) / 1e6, 1),
             "bad" if archive.state == Archive.State.FAILED or archive.verification == "damaged" else "ok",
         )
-        for archive in archives
+        for archive in reversed(newest)
     ]
-    return {"bars": bars, "count": len(archives), "failed": failed, "url": list_url(Archive)}
+    return {"bars": bars, **counts, "url": list_url(Archive)}
 
 
 @panel(

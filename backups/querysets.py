@@ -43,9 +43,10 @@ class ArchiveQuerySet(models.QuerySet["Archive"]):
         return self.filter(snapshot_at__lt=moment)
 
     def with_place(self) -> ArchiveQuerySet:
+        """With everything a page about an archive names; without the manifest, which may be large."""
         return self.select_related(
             "plan", "target__component__environment__service", "storage__host", "operation__requested_by"
-        )
+        ).defer("manifest")
 
 
 class RestoreQuerySet(models.QuerySet["Restore"]):
@@ -53,6 +54,7 @@ class RestoreQuerySet(models.QuerySet["Restore"]):
         return self.filter(measured__isnull=False)
 
     def with_place(self) -> RestoreQuerySet:
+        """With everything a page about a restore names."""
         return self.select_related(
             "archive", "target__component__environment__service", "operation", "requested_by", "undo_operation"
-        )
+        ).defer("archive__manifest")

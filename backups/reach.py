@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from django.conf import settings
 from django.db import connection as portal_database
@@ -27,7 +27,8 @@ def engine_for(target: DatabaseTarget) -> BackupEngine:
 
 def connection_for(target: DatabaseTarget, application_name: str = "opsportal") -> Connection:
     """Raises CatalogError when the password reference cannot be resolved."""
-    return Connection(**asdict(connection_values(target, application_name)))
+    values = connection_values(target, application_name)
+    return Connection(**asdict(values), system_identifier=target.system_identifier)
 
 
 def storage_for(storage: Storage) -> StorageAdapter:
@@ -46,5 +47,6 @@ def portal_identity() -> tuple[str, str]:
 
 def inspect_target(target: DatabaseTarget) -> TargetFacts:
     """For "Check connection": connect to the database itself and say which server it is on."""
-    facts = engine_for(target).inspect(connection_for(target, "opsportal/check"))
+    conn = replace(connection_for(target, "opsportal/check"), system_identifier="")  # to say which one it is instead
+    facts = engine_for(target).inspect(conn)
     return TargetFacts(system_identifier=facts.system_identifier, server_version=facts.version)

@@ -167,6 +167,10 @@ def mark_done(operation: Operation, step_name: str, *, by: User, evidence: str) 
         step = row.steps.unfinished().first()
         if row.state != State.PAUSED or step is None or step.name != step_name:
             raise Refused("Only the step that the operation is paused before can be marked done.")
+        if not procedures.get(row.procedure).step(step_name).by_hand:
+            raise Refused(
+                f"“{step.title}” makes the portal's own record, so nobody can do it by hand. Continue, or cancel."
+            )
         step.state, step.evidence, step.done_by = OperationStep.State.BY_HAND, evidence.strip(), by
         step.started_at = step.started_at or timezone.now()
         step.ended_at = timezone.now()

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from datetime import timedelta
+
 from django.contrib import admin
+from django.core.exceptions import ObjectDoesNotExist
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, StreamingHttpResponse
+from django.urls import path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from core.admin_site import Headline, ReadOnlyAdmin, register
 from core.buttons import Button, signed_in
 from core.environments import EnvironmentBand
+from core.links import page_url
 from core.templatetags.portal import ago, human_duration, status
-from operations import actions, locks, procedures
+from operations import actions, locks, procedures, whole_log
 from operations.exceptions import OperationError
 from operations.forms import CancelForm, EvidenceForm, RetryForm, TakeOverForm
 from operations.models import LogLine, Operation, OperationStep, Schedule, Slot, WorkerNode
@@ -73,6 +78,21 @@ def _evidence_form(request: HttpRequest, operation: Operation) -> dict[str, Any]
     return {"step": step.name if step else "", "title": step.title if step else ""}
 
 
+class WentWrongFilter(admin.SimpleListFilter):
+    """Failed and errored together: to whoever looks for what went wrong they are one."""
+
+    title, parameter_name = "went wrong", "went_wrong"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("7", "In the last 7 days"), ("ever", "Ever")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Operation]) -> QuerySet[Operation]:
+        within = {"7": timedelta(days=7), "ever": None}
+        if self.value() not in within:
+            return queryset
+        return queryset & Operation.objects.went_wrong(within=within[self.value()])
+
+
 @register(Operation)
 class OperationAdmin(ReadOnlyAdmin):
     """Everything the portal was asked to do, and how far it is."""
@@ -83,7 +103,7 @@ class OperationAdmin(ReadOnlyAdmin):
     list_display = ("shown_state", "title", "environment", "asked_by", "asked", "took")
     list_display_links = ("title",)
     phone_columns = ("title", "shown_state", "asked")
-    list_filter = ("state", "procedure", "trigger", "environment_kind")
+    list_filter = (WentWrongFilter, "state", "procedure", "trigger", "environment_kind")
     search_fields = ("title", "message", "reason")
     list_select_related = ("requested_by",)
     detail_template = "operations/operation_detail.html"
@@ -153,6 +173,14 @@ class OperationAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Operation]:
         return super().get_queryset(request).defer("params", "data", "result", "traceback")
 
+    def get_urls(self) -> list[Any]:
+        log = self.admin_site.admin_view(self.log_view)
+        return [path("<path:object_id>/log/", log, name="operations_operation_log"), *super().get_urls()]
+
+    def log_view(self, request: HttpRequest, object_id: str) -> StreamingHttpResponse:
+        """The whole log as plain text."""
+        return whole_log.response(self.visible_object(request, object_id))
+
     def headline(self, request: HttpRequest, obj: Operation) -> Headline:
         return Headline(obj.status, obj.state_word, obj.message)
 
@@ -173,6 +201,7 @@ class OperationAdmin(ReadOnlyAdmin):
             "current_step": next((step for step in steps if step.status == "running"), None),
             "lines": list(reversed(lines[:LOG_TAIL])),
             "log_truncated": len(lines) > LOG_TAIL,
+            "log_url": page_url(obj, "log"),
             "subject": _subject(obj),
             "children": obj.children.all(),
             "waiting_for": _waiting_for(obj),
@@ -203,14 +232,15 @@ class OperationAdmin(ReadOnlyAdmin):
 def _kind(operation: Operation) -> str:
     try:
         return procedures.get(operation.procedure).title
-    except OperationError:
+    except (OperationError, ObjectDoesNotExist):
         return operation.procedure
 
 
 def _subject(operation: Operation) -> object | None:
+    """What the operation works on; None when this version does not know its procedure or the thing is gone."""
     try:
         return procedures.get(operation.procedure)(operation).subject
-    except OperationError:
+    except (OperationError, ObjectDoesNotExist):
         return None
 
 

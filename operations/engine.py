@@ -6,6 +6,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from django.db import InterfaceError, connection
@@ -87,6 +88,12 @@ class _Attempt:
         self.ctx.log(f"The worker before stopped answering; {self.operation.worker} takes over.")
         if all(step.state in OperationStep.FINISHED for step in self.steps):
             return True
+        if all(step.state == OperationStep.State.PENDING for step in self.steps):
+            return self._guarded(lambda: self._prepare(procedure))  # nothing had begun, so nothing is to be decided
+        if self.operation.cancel_requested_at is not None:
+            by = self.operation.cancel_requested_by
+            self._decide(State.CANCELLED, f"Cancelled by {by}." if by else "Cancelled.")
+            return False
         if self.operation.interruptions >= MAX_INTERRUPTIONS:
             times = self.operation.interruptions
             self._decide(State.FAILED, f"Interrupted {times} times, so it was undone. Read the log before a Retry.")
@@ -112,17 +119,29 @@ class _Attempt:
 
     def _forward(self, procedure: Procedure) -> None:
         for step in self.steps:
-            if step.state in OperationStep.FINISHED:
+            if step.state == OperationStep.State.BY_HAND:
+                work: Callable[[], None] = partial(self._adopt, procedure, step)
+            elif step.state in OperationStep.FINISHED:
                 continue
-            if self._must_pause(step):
+            elif self._must_pause(step):
                 return
-            if not self._guarded(lambda step=step: self._do(procedure, step), step):  # type: ignore[misc]
+            else:
+                work = partial(self._do, procedure, step)
+            if not self._guarded(work, step):
                 self._undo(procedure)
                 return
         self._end(State.SUCCEEDED, self.operation.result.get("message", ""), procedure)
 
     def _must_pause(self, step: OperationStep) -> bool:
         return self._save(lambda: lifecycle.pause_if_asked(self.ctx, step))
+
+    def _adopt(self, procedure: Procedure, step: OperationStep) -> None:
+        """What a person did is looked at once, in order, like the step it stands for."""
+        adopted = self.ctx.data.get("adopted", [])
+        if step.name not in adopted:
+            self.ctx.step = step
+            procedure.adopt(step.name, self.ctx)
+            self.ctx.remember(adopted=[*adopted, step.name])
 
     def _do(self, procedure: Procedure, step: OperationStep) -> None:
         self.ctx.check()

@@ -36,11 +36,11 @@ def running(request: HttpRequest) -> dict[str, Any]:
     icon="alert",
 )
 def went_wrong(request: HttpRequest) -> dict[str, Any]:
-    wrong = Operation.objects.went_wrong().filter(ended_at__gt=timezone.now() - timedelta(days=7))
+    wrong = Operation.objects.went_wrong(within=timedelta(days=7))
     return {
         "operations": wrong.order_by("-ended_at")[:5],
         "count": wrong.count(),
-        "url": list_url(Operation, "state__exact=failed"),
+        "url": list_url(Operation, "went_wrong=7"),
     }
 
 

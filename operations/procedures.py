@@ -27,6 +27,8 @@ class Step:
     name: str
     title: str
     undo: str = ""
+    by_hand: bool = True
+    """False when a person cannot do it: what it makes is the portal's own record."""
 
 
 class AfterInterruption(Enum):
@@ -59,6 +61,14 @@ class Procedure:
     def __init__(self, operation: Operation) -> None:
         self.operation = operation
 
+    @classmethod
+    def step(cls, name: str) -> Step:
+        """The step of that name. Raises OperationError when this version has none."""
+        for step in cls.steps:
+            if step.name == name:
+                return step
+        raise OperationError(f"This version of the portal has no step {name} in {cls.name}.")
+
     def after_interruption(self, ctx: StepContext) -> AfterInterruption:
         """Called by the worker that takes over; it may look at the outside world first."""
         return AfterInterruption.RESUME
@@ -69,6 +79,9 @@ class Procedure:
     def preview(self) -> Mapping[str, PlannedStep | Sequence[str]]:
         """Commands or sentences per step name, for the dry run. Touches nothing."""
         return {}
+
+    def adopt(self, step: str, ctx: StepContext) -> None:
+        """Called once for a step that a person has done: look at reality and record what the step would have."""
 
     def on_end(self) -> None:
         """Inside the transaction that ends the operation: bring the domain row to its final state."""

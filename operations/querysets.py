@@ -23,8 +23,10 @@ class OperationQuerySet(models.QuerySet["Operation"]):
     def ended(self) -> OperationQuerySet:
         return self.filter(state__in=self.model.TERMINAL)
 
-    def went_wrong(self) -> OperationQuerySet:
-        return self.filter(state__in=(self.model.State.FAILED, self.model.State.ERRORED))
+    def went_wrong(self, within: timedelta | None = None) -> OperationQuerySet:
+        """Failed or errored, at any time or within so long before now."""
+        wrong = self.filter(state__in=(self.model.State.FAILED, self.model.State.ERRORED))
+        return wrong if within is None else wrong.filter(ended_at__gt=Now() - within)
 
     def running_without_lease(self) -> OperationQuerySet:
         """Running by record, but the worker has let its lease run out."""

@@ -16,7 +16,7 @@ DATA_DIR: Path = Path(env.str("DATA_DIR", default=str(BASE_DIR / "var"))).resolv
 PG_BIN: str = env.str("PG_BIN", default="")  # folder of PostgreSQL client programs; empty = found on PATH
 # A password reference may name a file only below these folders, and only variables with this prefix.
 SECRET_DIRS: list[Path] = [
-    Path(p).resolve() for p in env.list("SECRET_DIRS", default=[str(DATA_DIR / "secrets"), "/run/secrets"])
+    Path(p).resolve() for p in env.list("SECRET_DIRS", default=[str(DATA_DIR / "target-secrets"), "/run/secrets"])
 ]
 SECRET_ENV_PREFIX = "OPS_SECRET_"
 

@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import path
+from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import SafeString
 
 from backups import actions, loss, retention
@@ -35,6 +36,11 @@ def _restore_context(request: HttpRequest, archive: Archive) -> dict[str, Any]:
         "wizard_current": 2,
         **dry_run("backups.restore", "Restore", {"archive": archive.pk, "into": archive.target.database}),
     }
+
+
+def _tables(archive: Archive) -> list[dict[str, Any]]:
+    """The tables of the archive, those with most rows first."""
+    return sorted((archive.manifest or {}).get("tables", []), key=lambda table: -table["rows"])
 
 
 @register(Archive)
@@ -113,7 +119,7 @@ class ArchiveAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Archive]:
         return Archive.objects.with_place().defer(
-            "manifest", "operation__params", "operation__data", "operation__result", "operation__traceback"
+            "operation__params", "operation__data", "operation__result", "operation__traceback"
         )
 
     def get_urls(self) -> list[Any]:
@@ -125,15 +131,14 @@ class ArchiveAdmin(ReadOnlyAdmin):
         if not request.user.has_perm("backups.restore_archive"):
             raise PermissionDenied("Your role does not allow restoring. Ask an operator.")
         targets = DatabaseTarget.objects.select_related("component__environment__service")
-        chosen = targets.filter(pk=request.GET["target"]).first() if request.GET.get("target", "").isdigit() else None
+        number = request.GET.get("target", "")
+        chosen = targets.filter(pk=number).first() if number.isdecimal() else None
         context = {
             **self.admin_site.each_context(request),
             "title": "Restore",
             "targets": targets,
             "chosen": chosen,
-            "archives": Archive.objects.available().of(chosen).newest_first().with_place().defer("manifest")[:60]
-            if chosen
-            else [],
+            "archives": Archive.objects.available().of(chosen).newest_first().with_place()[:60] if chosen else [],
             "wizard_steps": ["Choose a restore point", "Review and confirm", "Watch"],
             "wizard_current": 1,
         }
@@ -148,17 +153,15 @@ class ArchiveAdmin(ReadOnlyAdmin):
         return Headline(obj.status, obj.state_word, sentence)
 
     def is_final(self, obj: Archive) -> bool:
-        return not Operation.objects.active().filter(locks__key=retention.archive_lock(obj.pk)).exists() and (
-            obj.operation.is_final
-        )
+        reading = Operation.objects.active().filter(locks__key=retention.archive_lock(obj.pk))
+        return obj.operation.is_final and not reading.exists()
 
     def detail_context(self, request: HttpRequest, obj: Archive) -> dict[str, Any]:
-        manifest = obj.manifest or {}
-        tables = sorted(manifest.get("tables", []), key=lambda table: -table["rows"])
         return {
             "archive": obj,
-            "tables": tables,
-            "files": manifest.get("files", []),
+            # Read when they are drawn: the live part, asked for every second, draws neither.
+            "tables": SimpleLazyObject(lambda: _tables(obj)),
+            "files": SimpleLazyObject(lambda: (obj.manifest or {}).get("files", [])),
             "warning": obj.plan.warning_for(obj.duration),
             "restores": obj.restores.select_related("operation"),
             "operations": Operation.objects.filter(locks__key=retention.archive_lock(obj.pk)),

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.forms import ModelForm
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.safestring import SafeString
 
-from backups import actions, retention, trends
+from backups import actions, plan_removal, retention, trends
 from backups.admin.dry_run import dry_run
+from backups.exceptions import BackupError
 from backups.forms import BackUpForm, PlanForm
 from backups.models import Plan
 from core.admin_site import Headline, PortalAdmin, register
 from core.audit import track
 from core.buttons import Button, signed_in
 from core.forms import OptionalReasonForm
+from core.links import list_url
 from core.templatetags.portal import ago, human_duration, status
 
 track(Plan)
@@ -81,6 +84,31 @@ class PlanAdmin(PortalAdmin):
             enabled=values["enabled"],
             max_lateness=values["max_lateness"],
         )
+
+    def delete_model(self, request: HttpRequest, obj: Plan) -> None:
+        plan_removal.delete_plan(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Plan]) -> None:
+        with transaction.atomic():
+            for plan in queryset:
+                plan_removal.delete_plan(plan)
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """The stock page names the archives that keep a plan; this is for one that came while it was read."""
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except BackupError as error:
+            return self._not_deleted(request, error)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        try:
+            return super().changelist_view(request, extra_context)
+        except BackupError as error:
+            return self._not_deleted(request, error)
+
+    def _not_deleted(self, request: HttpRequest, error: BackupError) -> HttpResponse:
+        messages.error(request, error.message)
+        return HttpResponseRedirect(list_url(Plan))
 
     def headline(self, request: HttpRequest, obj: Plan) -> Headline:
         newest = obj.archives.restore_points().newest_first().first()

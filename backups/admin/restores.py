@@ -72,6 +72,10 @@ class RestoreAdmin(ReadOnlyAdmin):
             consequence=lambda restore: (
                 f"The database {restore.safety_database} is dropped for good; after that the restore cannot be undone."
             ),
+            context=lambda request, restore: dry_run(
+                "backups.drop_safety_copy", "Remove the safety copy", {"restore": restore.pk}
+            ),
+            template="backups/dry_run_confirm.html",
             visible=_may_drop,
             danger=True,
             icon="trash",

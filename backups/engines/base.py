@@ -66,6 +66,8 @@ class Connection:
     maintenance_database: str = "postgres"
     application_name: str = "opsportal"
     connect_timeout_s: int = 5
+    system_identifier: str = ""
+    """When set, every session asks the server for it first and refuses to work on another server."""
 
     def __str__(self) -> str:
         place = f"the socket in {self.host}" if self.host.startswith("/") else f"{self.host}:{self.port}"
@@ -237,7 +239,9 @@ class BackupEngine(ABC):
         """Rows and fingerprint of every table of ``database``."""
 
     @abstractmethod
-    def compare(self, manifest: Manifest, measured: dict[str, TableFacts]) -> list[str]:
+    def compare(
+        self, manifest: Manifest, measured: dict[str, TableFacts], *, server_version_num: int | None = None
+    ) -> list[str]:
         """The differences as sentences; empty when the loaded data is the dumped data."""
 
     @abstractmethod
@@ -245,11 +249,15 @@ class BackupEngine(ABC):
         """Connection limit, privileges, settings and comment, which no dump of one database contains."""
 
     @abstractmethod
-    def swap(self, conn: Connection, live: str, scratch: str, old: str) -> None:
-        """``live`` becomes ``old`` and ``scratch`` becomes ``live``, both or none; may be repeated."""
+    def swap(self, conn: Connection, live: str, scratch: str, old: str, *, check: Check = no_check) -> None:
+        """``live`` becomes ``old`` and ``scratch`` becomes ``live``, both or none; may be repeated.
+
+        ``check`` is asked here and below when the session stands and nothing is done yet: a successor has ended the
+        sessions it found, so whoever connects later must be stopped by its own lease.
+        """
 
     @abstractmethod
-    def swap_back(self, conn: Connection, live: str, old: str, aside: str) -> None:
+    def swap_back(self, conn: Connection, live: str, old: str, aside: str, *, check: Check = no_check) -> None:
         """``live`` becomes ``aside`` and ``old`` becomes ``live``, both or none; may be repeated."""
 
     @abstractmethod
@@ -257,11 +265,11 @@ class BackupEngine(ABC):
         """Is there a database of that name?"""
 
     @abstractmethod
-    def drop_database(self, conn: Connection, database: str) -> bool:
+    def drop_database(self, conn: Connection, database: str, *, check: Check = no_check) -> bool:
         """Drop it, clients or not; False when there was none."""
 
     @abstractmethod
-    def rename_database(self, conn: Connection, before: str, after: str) -> None:
+    def rename_database(self, conn: Connection, before: str, after: str, *, check: Check = no_check) -> None:
         """Give a database another name, clients or not; done already when only `after` exists."""
 
     @abstractmethod

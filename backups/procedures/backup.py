@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from django.utils import timezone
 
-from backups import actions, manifest, naming
+from backups import actions, manifest
 from backups.diagnostics import diagnostics
 from backups.exceptions import TargetUnavailable
 from backups.manifest import Manifest
 from backups.models import Archive, Plan
-from backups.procedures.base import TargetProcedure, advised, digest_of, folder_of, manifest_of
+from backups.procedures.base import TargetProcedure, advised, digest_of, read_back
 from backups.reach import connection_for, engine_for, storage_for
 from backups.storages.base import Storage
 from catalog.models import DatabaseTarget
@@ -36,9 +34,9 @@ class Backup(TargetProcedure):
     permission = "backups.run_plan"
     steps = (
         Step("check", "Check the server, rights, versions and free space"),
-        Step("dump", "Dump the database and compress it", undo="remove_partial"),
-        Step("publish", "Write the manifest and publish the archive"),
-        Step("verify", "Read everything back: checksums, full decode, row counts"),
+        Step("dump", "Dump the database and compress it", undo="remove_partial", by_hand=False),
+        Step("publish", "Write the manifest and publish the archive", by_hand=False),
+        Step("verify", "Read everything back: checksums, full decode, row counts", by_hand=False),
     )
 
     @cached_property
@@ -47,19 +45,20 @@ class Backup(TargetProcedure):
 
     @cached_property
     def target(self) -> DatabaseTarget:
-        return self.plan.target
+        return self.archive.target if self.operation.pk else self.plan.target
 
     @cached_property
     def archive(self) -> Archive:
-        return Archive.objects.get(operation=self.operation)
+        """Its target, storage and folder are what the plan said when the backup was asked for."""
+        return Archive.objects.with_place().get(operation=self.operation)
 
     @cached_property
     def storage(self) -> Storage:
-        return storage_for(self.plan.storage)
+        return storage_for(self.archive.storage)
 
     @property
     def subject(self) -> Archive | None:
-        return Archive.objects.filter(operation_id=self.operation.pk).first()
+        return Archive.objects.filter(operation_id=self.operation.pk).defer("manifest").first()
 
     def preview(self) -> dict[str, PlannedStep | list[str]]:
         conn = connection_for(self.target)
@@ -69,18 +68,19 @@ class Backup(TargetProcedure):
     # -- steps ----------------------------------------------------------------------------------------------------
 
     def check(self, ctx: StepContext) -> None:
-        ctx.log(f"The archive will be called {self._name()}.")
+        ctx.log(f"The archive will be called {self.operation.params['name']}.")
+        self.check_host(self.archive.storage.host)
         self.check_identity(ctx)
         conn = self.connection()
         with self._diagnosed():
-            folder = self.storage.ensure(self.plan.folder)
+            folder = self.storage.ensure(self.archive.folder)
             for check in self.engine.preflight_dump(conn, self.engine.inspect(conn), folder):
                 ctx.log(check.sentence)
 
     @contextmanager
     def _diagnosed(self) -> Iterator[None]:
         """Put beside a failure what the runbook tells people to look at: space and permissions."""
-        folder = Path(self.plan.storage.root) / self.plan.folder
+        folder = Path(self.archive.storage.root) / self.archive.folder
         try:
             with advised(str(folder)):
                 yield
@@ -97,12 +97,12 @@ class Backup(TargetProcedure):
             self._dump(ctx)
 
     def _dump(self, ctx: StepContext) -> None:
-        partial = self.storage.begin(self.plan.folder, self.operation.pk, ctx.attempt)
+        partial = self.storage.begin(self.archive.folder, self.operation.pk, ctx.attempt)
         started = timezone.now()
         facts = self.engine.dump(
             self.connection(),
             partial,
-            jobs=self.plan.jobs,
+            jobs=self.operation.params["jobs"],
             run=ctx.run,
             progress=ctx.progress,
             log=ctx.log,
@@ -114,31 +114,28 @@ class Backup(TargetProcedure):
                 facts,
                 operation_id=self.operation.pk,
                 plan=self.plan.name,
-                name=self._name(),
+                name=self.operation.params["name"],
                 created_at=timezone.now(),
             ),
         )
         ctx.remember(partial=partial.name, dump_seconds=(timezone.now() - started).total_seconds())
 
-    def _name(self) -> str:
-        named_at = datetime.fromisoformat(self.operation.params["named_at"])
-        scheduled = self.archive.purpose == Archive.Purpose.SCHEDULED
-        pattern = self.plan.name_pattern if scheduled else self.plan.on_demand_pattern
-        return naming.archive_name(pattern, named_at, ZoneInfo(self.plan.time_zone))
-
     def _published(self, ctx: StepContext) -> Path | None:
         """The folder an earlier attempt published before it died."""
-        return self.storage.find_published(self.plan.folder, self.operation.pk) if ctx.attempt > 1 else None
+        if ctx.attempt == 1:
+            return None
+        return self.storage.find_published(self.archive.folder, self.operation.pk, since=self.operation.requested_at)
 
     def remove_partial(self, ctx: StepContext) -> None:
-        self.storage.discard(self.plan.folder, self.operation.pk)
+        self.storage.discard(self.archive.folder, self.operation.pk)
 
     def publish(self, ctx: StepContext) -> None:
         """The rename and the record go together; after a death in between, the published folder is adopted."""
         folder = self._published(ctx)
         with ctx.fenced():
             if folder is None:
-                folder = self.storage.publish(self.storage.folder(self.plan.folder) / ctx.data["partial"], self._name())
+                partial = self.storage.folder(self.archive.folder) / ctx.data["partial"]
+                folder = self.storage.publish(partial, self.operation.params["name"])
             self._record(folder)
         ctx.log(f"Published {folder}.")
 
@@ -159,19 +156,7 @@ class Backup(TargetProcedure):
         archive.save()
 
     def verify(self, ctx: StepContext) -> None:
-        report = self.engine.verify(
-            folder_of(self.archive),
-            manifest_of(self.archive),
-            run=ctx.run,
-            progress=ctx.progress,
-            log=ctx.log,
-            check=ctx.check,
-        )
-        with ctx.fenced():
-            self.archive.verification = Archive.Verification.VERIFIED
-            self.archive.verified_at = timezone.now()
-            self.archive.verification_message = report.sentence
-            self.archive.save(update_fields=["verification", "verified_at", "verification_message"])
+        report = read_back(ctx, self.engine, self.archive)
         size = self.archive.size_bytes or 0
         ctx.conclude(f"{self.archive.name}: {size:,} bytes. {report.sentence}", bytes=size, archive=self.archive.pk)
 
@@ -182,11 +167,6 @@ class Backup(TargetProcedure):
         if archive.state == Archive.State.CREATING:
             archive.state = Archive.State.FAILED
             archive.save(update_fields=["state"])
-        elif self.operation.state == Operation.State.FAILED and archive.verification == "unverified":
-            archive.verification = Archive.Verification.DAMAGED
-            archive.verified_at = timezone.now()
-            archive.verification_message = self.operation.message
-            archive.save(update_fields=["verification", "verified_at", "verification_message"])
         if self.operation.state == Operation.State.SUCCEEDED and (self.plan.keep_days or self.plan.keep_last):
             actions.request_prune(
                 self.plan,

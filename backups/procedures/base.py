@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from django.utils import timezone
+
 from backups import manifest
-from backups.engines.base import BackupEngine, Connection
+from backups.engines.base import BackupEngine, Connection, VerifyReport
 from backups.exceptions import ArchiveDamaged, BackupError
 from backups.models import Archive
 from backups.reach import connection_for, engine_for, storage_for
 from backups.storages.base import Storage
 from catalog import actions as catalog
 from catalog.inspection import TargetFacts
-from catalog.models import DatabaseTarget
+from catalog.models import DatabaseTarget, Host
 from operations.context import StepContext
 from operations.exceptions import CommandFailed
 from operations.procedures import Procedure
@@ -49,12 +52,49 @@ class TargetProcedure(Procedure):
             if ended:
                 ctx.log(f"Ended {ended} connections of earlier attempts.")
 
+    def check_host(self, host: Host) -> None:
+        """The worker is on the host whose folder it is about to use."""
+        here = socket.gethostname()
+        if host.expected_hostname and host.expected_hostname != here:
+            raise BackupError(
+                f"This worker runs on {here}, and {host.name} should be {host.expected_hostname}. Serve the queue "
+                f"“{host.queue}” on that host only, or correct the host in the catalog."
+            )
+
     def check_identity(self, ctx: StepContext) -> None:
         """Ask the server who it is and compare with the pinned identity; CatalogError when it is another one."""
         server = self.engine.identify(self.connection())
         facts = TargetFacts(system_identifier=server.system_identifier, server_version=server.version)
         catalog.pin_identity(self.target, facts, by=self.operation.requested_by)
         ctx.log(f"{self.target.address} runs version {server.version}, system {server.system_identifier}.")
+
+
+def read_back(ctx: StepContext, engine: BackupEngine, archive: Archive) -> VerifyReport:
+    """Read an archive completely and record the verdict. Only what was read and found wrong is called damaged."""
+    try:
+        report = engine.verify(
+            folder_of(archive),
+            manifest_of(archive),
+            run=ctx.run,
+            progress=ctx.progress,
+            log=ctx.log,
+            check=ctx.check,
+        )
+    except ArchiveDamaged as error:
+        _record_verdict(ctx, archive, Archive.Verification.DAMAGED, error.message)
+        raise
+    _record_verdict(ctx, archive, Archive.Verification.VERIFIED, report.sentence)
+    return report
+
+
+def _record_verdict(ctx: StepContext, archive: Archive, verdict: Archive.Verification, message: str) -> None:
+    with ctx.fenced():
+        if verdict == Archive.Verification.VERIFIED:
+            archive.state = Archive.State.AVAILABLE  # it may have been missing
+        archive.verification = verdict
+        archive.verified_at = timezone.now()
+        archive.verification_message = message
+        archive.save(update_fields=["state", "verification", "verified_at", "verification_message"])
 
 
 @contextmanager

@@ -23,7 +23,7 @@ class DropSafetyCopy(TargetProcedure):
     permission = "backups.undo_restore"
     steps = (
         Step("check", "Target identity fits"),
-        Step("drop", "Drop the database that was set aside"),
+        Step("drop", "Drop the database that was set aside", by_hand=False),
     )
 
     @cached_property
@@ -48,7 +48,8 @@ class DropSafetyCopy(TargetProcedure):
     def drop(self, ctx: StepContext) -> None:
         database = ctx.data["database"]
         ctx.show_command(f"DROP DATABASE {database}")
-        self.engine.drop_database(self.connection(), database)
+        self.check_identity(ctx)
+        self.engine.drop_database(self.connection(), database, check=ctx.check)
         with ctx.fenced():
             restore = self.restore
             restore.safety_copy = Restore.SafetyCopy.DROPPED
@@ -56,4 +57,6 @@ class DropSafetyCopy(TargetProcedure):
         ctx.conclude(f"Dropped {database}.")
 
     def retry(self, *, by: User | None, reason: str, key: str) -> Operation:
-        return actions.request_drop_safety_copy(self.restore, by=by, reason=reason, key=key or None)
+        return actions.request_drop_safety_copy(
+            self.restore, by=by, reason=reason, key=key or None, retry_of=self.operation
+        )

@@ -42,6 +42,7 @@ class Prune(Procedure):
         return {"remove": [f"remove {verdict.archive} ({verdict.why})" for verdict in going]}
 
     def remove(self, ctx: StepContext) -> None:
+        self._look_for_keeper(ctx)
         going = [verdict for verdict in retention.judge(self.plan) if verdict.remove]
         freed = 0
         for number, verdict in enumerate(going):
@@ -53,6 +54,16 @@ class Prune(Procedure):
             self._mark_gone(ctx, archive)
         ctx.conclude(f"Removed {len(going)} archives, {freed:,} bytes." if going else "Nothing to remove.", bytes=freed)
 
+    def _look_for_keeper(self, ctx: StepContext) -> None:
+        """The newest verified archive, which lets older ones go, must really be there; one that is gone says so."""
+        while (newest := Archive.objects.of(self.plan.target).restore_points().newest_first().first()) is not None:
+            if folder_of(newest).is_dir():
+                return
+            with ctx.fenced():
+                newest.state = Archive.State.MISSING
+                newest.save(update_fields=["state"])
+            ctx.log(f"{newest} is not where it should be, so it keeps no other archive from staying.")
+
     def _remove_one(self, ctx: StepContext, verdict: retention.Verdict) -> int:
         archive = verdict.archive
         with ctx.fenced():
@@ -60,7 +71,8 @@ class Prune(Procedure):
                 operation=self.operation
             )
             row = Archive.objects.select_for_update(of=("self",)).get(pk=archive.pk)
-            if locks.exists() or row.keep or row.state != Archive.State.AVAILABLE:
+            still = {each.archive.pk for each in retention.judge(self.plan) if each.remove}
+            if locks.exists() or row.pk not in still:
                 return 0
             row.state = Archive.State.PRUNED
             row.save(update_fields=["state"])
@@ -75,11 +87,11 @@ class Prune(Procedure):
             archive.save(update_fields=["removed_at"])
 
     def sweep(self, ctx: StepContext) -> None:
-        for path in storage_for(self.plan.storage).sweep_partials(_StillWanted(self.operation.pk)):
+        for path in storage_for(self.plan.storage).sweep_partials(self.plan.folder, _StillWanted(self.operation.pk)):
             ctx.log(f"Removed the leftover {path.name}.")
 
     def retry(self, *, by: User | None, reason: str, key: str) -> Operation:
-        return actions.request_prune(self.plan, by=by, reason=reason, key=key or None)
+        return actions.request_prune(self.plan, by=by, reason=reason, key=key or None, retry_of=self.operation)
 
 
 class _StillWanted(Container[int]):

@@ -11,13 +11,13 @@ from django.utils import timezone
 
 from backups import actions, manifest
 from backups.databases import derived_name
-from backups.engines.base import Connection
 from backups.exceptions import BackupError
 from backups.models import Archive, Restore
-from backups.procedures.base import TargetProcedure, advised, folder_of, manifest_of
+from backups.procedures.base import advised, folder_of, manifest_of
+from backups.procedures.service import AroundService
 from backups.reach import connection_for, engine_for, portal_identity
 from catalog.models import DatabaseTarget
-from catalog.service_control import ServiceControl, control_for
+from catalog.service_control import ServiceControl
 from core.models import User
 from core.templatetags.portal import human_duration
 from operations.context import StepContext
@@ -26,7 +26,7 @@ from operations.procedures import AfterInterruption, PlannedStep, Step, register
 
 
 @register
-class RestoreArchive(TargetProcedure):
+class RestoreArchive(AroundService):
     """Load beside the live database first, compare, then swap the names in one transaction.
 
     Until the swap nothing the users see is touched; after it the replaced database is kept under another name. Nothing
@@ -88,9 +88,7 @@ class RestoreArchive(TargetProcedure):
         return manifest_of(self.archive)
 
     def service(self, ctx: StepContext) -> ServiceControl | None:
-        if not self.in_place:
-            return None
-        return control_for(self.target.component.environment, run=ctx.run)
+        return super().service(ctx) if self.in_place else None
 
     def preview(self) -> dict[str, PlannedStep | list[str]]:
         conn = connection_for(self.target)
@@ -110,11 +108,7 @@ class RestoreArchive(TargetProcedure):
             f"ALTER DATABASE {self.into} RENAME TO {derived_name(self.into, '_before_…')}",
             f"ALTER DATABASE {scratch} RENAME TO {self.into}",
         ]
-        control = control_for(self.target.component.environment)
-        if control is not None:
-            commands = control.commands()
-            for step, names in (("stop_service", ("stop",)), ("start_service", ("start", "status"))):
-                steps[step] = [commands[name].shown() for name in names if name in commands]
+        steps.update(self.preview_service())
         if self.target.smoke_test:
             steps["smoke_test"] = [self.target.smoke_test]
         return steps
@@ -140,9 +134,14 @@ class RestoreArchive(TargetProcedure):
         )
         for check in checks:
             ctx.log(check.sentence)
-        ctx.log(f"The scratch database will be {self.scratch}.")
         if not self.in_place and self.engine.database_exists(conn, self.into):
             raise BackupError(f"There is a database {self.into} already. Choose another name to restore beside.")
+        for name in (self.scratch, self.safety_database):
+            if self.engine.database_exists(conn, name):
+                raise BackupError(
+                    f"There is a database {name} already, which is not of this restore. Rename or drop it."
+                )
+        ctx.log(f"The scratch database will be {self.scratch}.")
 
     def load(self, ctx: StepContext) -> None:
         conn = self.connection()
@@ -168,84 +167,61 @@ class RestoreArchive(TargetProcedure):
 
     def drop_scratch(self, ctx: StepContext) -> None:
         """This also fences: a predecessor that wakes up has nothing left to swap in."""
-        if self.engine.drop_database(self.connection(), self.scratch):
+        if self.engine.drop_database(self.connection(), self.scratch, check=ctx.check):
             ctx.log(f"Dropped the scratch database {self.scratch}.")
 
     def compare(self, ctx: StepContext) -> None:
         measured = self.engine.measure(self.connection(), self.scratch, check=ctx.check, progress=ctx.progress)
-        differences = self.engine.compare(self.manifest, measured)
+        loaded = self.engine.inspect(replace(self.connection(), database=self.scratch))
+        differences = self.engine.compare(self.manifest, measured, server_version_num=loaded.version_num)
         if differences:
             raise BackupError(f"The loaded data differs from the archive: {'; '.join(differences[:10])}")
         ctx.log(f"{len(self.manifest.tables)} tables and {self.manifest.rows:,} rows are as the manifest says.")
 
-    def stop_service(self, ctx: StepContext) -> None:
-        control = self.service(ctx)
-        if control is None:
-            ctx.log("No service control is set for this environment; clients are disconnected at the swap.")
-            return
-        ctx.remember(service_was_running=control.status().running is not False)
-        control.stop()
-
-    def start_again(self, ctx: StepContext) -> None:
-        control = self.service(ctx)
-        if control is not None and ctx.data.get("service_was_running", True):
-            control.start()
-            control.wait_ready()
-
     def swap(self, ctx: StepContext) -> None:
         conn = self.connection()
         if not self.in_place:
-            self.engine.rename_database(conn, self.scratch, self.into)
+            self.engine.rename_database(conn, self.scratch, self.into, check=ctx.check)
             return
         kept = self.engine.database_exists(conn, self.into)
-        ctx.remember(live_existed=kept)
         if kept:
             ctx.show_command(f"ALTER DATABASE {self.into} RENAME TO {self.safety_database}")
         ctx.show_command(f"ALTER DATABASE {self.scratch} RENAME TO {self.into}")
-        self.engine.swap(conn, self.into, self.scratch, self.safety_database)
-        self._record_copy(ctx, self.safety_database if kept else "")
+        self.engine.swap(conn, self.into, self.scratch, self.safety_database, check=ctx.check)
+        self._record_copy(ctx)
 
     def swap_back(self, ctx: StepContext) -> None:
         """Look at what exists: after a death nobody knows whether the swap was committed."""
         conn = self.connection()
-        if self.in_place and self.engine.database_exists(conn, self.safety_database):
-            self.engine.swap_back(conn, self.into, self.safety_database, self.scratch)
-        elif self._name_was_free(ctx) and self._is_renamed(conn):
-            self.engine.rename_database(conn, self.into, self.scratch)
-        self._record_copy(ctx, "")
+        if not self.in_place:
+            if self.engine.database_exists(conn, self.into) and not self.engine.database_exists(conn, self.scratch):
+                self.engine.rename_database(conn, self.into, self.scratch, check=ctx.check)
+        elif self.engine.database_exists(conn, self.safety_database):
+            self.engine.swap_back(conn, self.into, self.safety_database, self.scratch, check=ctx.check)
+        elif not self.engine.database_exists(conn, self.scratch):
+            ctx.log(f"There was no {self.into} before, so the restored one stays: it is all there is.")
+        self._record_copy(ctx)
 
-    def _is_renamed(self, conn: Connection) -> bool:
-        return self.engine.database_exists(conn, self.into) and not self.engine.database_exists(conn, self.scratch)
+    def adopt(self, step: str, ctx: StepContext) -> None:
+        if step == "swap" and self.in_place:
+            self._record_copy(ctx)
+        elif step == "smoke_test":
+            self._record_time(ctx)
 
-    def _name_was_free(self, ctx: StepContext) -> bool:
-        """True when no database had the name before, so that what carries it now is ours."""
-        return not self.in_place or not ctx.data.get("live_existed", True)
-
-    def _record_copy(self, ctx: StepContext, database: str) -> None:
+    def _record_copy(self, ctx: StepContext) -> None:
+        """The safety copy is kept if it is there."""
+        kept = self.in_place and self.engine.database_exists(self.connection(), self.safety_database)
         with ctx.fenced():
             restore = self.restore
-            restore.safety_copy = Restore.SafetyCopy.KEPT if database else Restore.SafetyCopy.NONE
-            restore.safety_database = database
+            restore.safety_copy = Restore.SafetyCopy.KEPT if kept else Restore.SafetyCopy.NONE
+            restore.safety_database = self.safety_database if kept else ""
             restore.save(update_fields=["safety_copy", "safety_database"])
-
-    def start_service(self, ctx: StepContext) -> None:
-        control = self.service(ctx)
-        if control is None:
-            ctx.log("No service control is set for this environment; nothing to start.")
-            return
-        if ctx.data.get("service_was_running", True):
-            control.start()
-            control.wait_ready()
-        else:
-            ctx.log("The application was stopped before the restore and stays stopped.")
-
-    def stop_again(self, ctx: StepContext) -> None:
-        control = self.service(ctx)
-        if control is not None:
-            control.stop()
 
     def smoke_test(self, ctx: StepContext) -> None:
         ctx.log(self.engine.smoke_test(self.connection(), self.into, self.target.smoke_test))
+        self._record_time(ctx)
+
+    def _record_time(self, ctx: StepContext) -> None:
         measured = timezone.now() - self.operation.requested_at
         with ctx.fenced():
             restore = self.restore

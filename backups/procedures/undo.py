@@ -8,9 +8,8 @@ from backups import actions
 from backups.databases import derived_name
 from backups.exceptions import BackupError
 from backups.models import Restore
-from backups.procedures.base import TargetProcedure
+from backups.procedures.service import AroundService
 from catalog.models import DatabaseTarget
-from catalog.service_control import ServiceControl, control_for
 from core.models import User
 from operations.context import StepContext
 from operations.models import Operation
@@ -18,7 +17,7 @@ from operations.procedures import AfterInterruption, PlannedStep, Step, register
 
 
 @register
-class UndoRestore(TargetProcedure):
+class UndoRestore(AroundService):
     """Swap the names back. The restored database is kept aside, with what was written to it since."""
 
     name = "backups.undo_restore"
@@ -27,7 +26,12 @@ class UndoRestore(TargetProcedure):
     steps = (
         Step("check", "Target identity fits and the safety copy is there"),
         Step("stop_service", "Stop the application", undo="start_again"),
-        Step("swap", "Rename the restored database aside and the safety copy to live", undo="swap_back"),
+        Step(
+            "swap",
+            "Rename the restored database aside and the safety copy to live",
+            undo="swap_back",
+            by_hand=False,
+        ),
         Step("start_service", "Start the application, wait until it is ready", undo="stop_again"),
         Step("smoke_test", "Run the smoke tests"),
     )
@@ -56,15 +60,14 @@ class UndoRestore(TargetProcedure):
     def safety_database(self) -> str:
         return self.operation.data.get("safety_database") or self.restore.safety_database
 
-    def service(self, ctx: StepContext) -> ServiceControl | None:
-        return control_for(self.target.component.environment, run=ctx.run)
-
     def preview(self) -> dict[str, PlannedStep | list[str]]:
         return {
+            **self.preview_service(),
+            "smoke_test": [self.target.smoke_test] if self.target.smoke_test else [],
             "swap": [
                 f"ALTER DATABASE {self.live} RENAME TO {derived_name(self.live, '_undone_…')}",
                 f"ALTER DATABASE {self.restore.safety_database} RENAME TO {self.live}",
-            ]
+            ],
         }
 
     def after_interruption(self, ctx: StepContext) -> AfterInterruption:
@@ -78,24 +81,12 @@ class UndoRestore(TargetProcedure):
                 f"The safety copy {self.safety_database} is gone from the server. Restore from an archive instead."
             )
 
-    def stop_service(self, ctx: StepContext) -> None:
-        control = self.service(ctx)
-        if control is not None:
-            ctx.remember(service_was_running=control.status().running is not False)
-            control.stop()
-
-    def start_again(self, ctx: StepContext) -> None:
-        control = self.service(ctx)
-        if control is not None and ctx.data.get("service_was_running", True):
-            control.start()
-            control.wait_ready()
-
     def swap(self, ctx: StepContext) -> None:
         ctx.show_command(f"ALTER DATABASE {self.live} RENAME TO {self.aside}")
         ctx.show_command(f"ALTER DATABASE {self.safety_database} RENAME TO {self.live}")
         conn = self.connection()
         kept = self.engine.database_exists(conn, self.live)
-        self.engine.swap_back(conn, self.live, self.safety_database, self.aside)
+        self.engine.swap_back(conn, self.live, self.safety_database, self.aside, check=ctx.check)
         self._record(ctx, Restore.SafetyCopy.PUT_BACK, self.aside if kept else "")
 
     def swap_back(self, ctx: StepContext) -> None:
@@ -103,7 +94,7 @@ class UndoRestore(TargetProcedure):
         if self.engine.database_exists(conn, self.aside) and not self.engine.database_exists(
             conn, self.safety_database
         ):
-            self.engine.swap_back(conn, self.live, self.aside, self.safety_database)
+            self.engine.swap_back(conn, self.live, self.aside, self.safety_database, check=ctx.check)
         self._record(ctx, Restore.SafetyCopy.KEPT, self.safety_database)
 
     def _record(self, ctx: StepContext, state: Restore.SafetyCopy, database: str) -> None:
@@ -112,17 +103,9 @@ class UndoRestore(TargetProcedure):
             restore.safety_copy, restore.safety_database = state, database
             restore.save(update_fields=["safety_copy", "safety_database"])
 
-    def start_service(self, ctx: StepContext) -> None:
-        self.start_again(ctx)
-
-    def stop_again(self, ctx: StepContext) -> None:
-        control = self.service(ctx)
-        if control is not None:
-            control.stop()
-
     def smoke_test(self, ctx: StepContext) -> None:
         ctx.log(self.engine.smoke_test(self.connection(), self.live, self.target.smoke_test))
         ctx.conclude(f"{self.live} is again what it was before the restore. The restored one is kept as {self.aside}.")
 
     def retry(self, *, by: User | None, reason: str, key: str) -> Operation:
-        return actions.request_undo(self.restore, by=by, reason=reason, key=key or None)
+        return actions.request_undo(self.restore, by=by, reason=reason, key=key or None, retry_of=self.operation)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from django.utils import timezone
-
 from backups import actions
 from backups.exceptions import ArchiveDamaged
 from backups.models import Archive
-from backups.procedures.base import folder_of, manifest_of
+from backups.procedures.base import folder_of, read_back
 from backups.reach import engine_for
 from core.models import User
 from operations.context import StepContext
@@ -43,24 +41,8 @@ class Verify(Procedure):
             raise ArchiveDamaged(
                 f"The folder {folder} is gone. Mount the disk it is on and verify again, or use another archive."
             )
-        try:
-            report = engine_for(self.archive.target).verify(
-                folder, manifest_of(self.archive), run=ctx.run, progress=ctx.progress, log=ctx.log, check=ctx.check
-            )
-        except ArchiveDamaged as error:
-            self._record(ctx, Archive.Verification.DAMAGED, error.message)
-            raise
-        self._record(ctx, Archive.Verification.VERIFIED, report.sentence)
+        report = read_back(ctx, engine_for(self.archive.target), self.archive)
         ctx.conclude(report.sentence)
 
-    def _record(self, ctx: StepContext, verdict: Archive.Verification, message: str) -> None:
-        with ctx.fenced():
-            if verdict == Archive.Verification.VERIFIED:
-                self.archive.state = Archive.State.AVAILABLE  # it may have been missing
-            self.archive.verification = verdict
-            self.archive.verified_at = timezone.now()
-            self.archive.verification_message = message
-            self.archive.save(update_fields=["state", "verification", "verified_at", "verification_message"])
-
     def retry(self, *, by: User | None, reason: str, key: str) -> Operation:
-        return actions.request_verify(self.archive, by=by, reason=reason, key=key or None)
+        return actions.request_verify(self.archive, by=by, reason=reason, key=key or None, retry_of=self.operation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 from abc import ABC, abstractmethod
 from collections.abc import Container
+from datetime import datetime
 from pathlib import Path
 
 
@@ -35,8 +36,11 @@ class Storage(ABC):
         """Make the archive visible under ``name`` (or ``name-2``, ...), wholly or not at all; returns its folder."""
 
     @abstractmethod
-    def find_published(self, relative_folder: str, op_id: int) -> Path | None:
-        """The archive that operation has published already, so that a second attempt adopts it."""
+    def find_published(self, relative_folder: str, op_id: int, *, since: datetime | None = None) -> Path | None:
+        """The archive that operation has published already, so that a second attempt adopts it.
+
+        One made before ``since``, when the operation was asked for, is another portal's of the same number.
+        """
 
     @abstractmethod
     def list(self, relative_folder: str) -> builtins.list[Path]:
@@ -51,5 +55,5 @@ class Storage(ABC):
         """Remove an archive; it is invisible from the first moment. False when there was none."""
 
     @abstractmethod
-    def sweep_partials(self, known_running_ops: Container[int]) -> builtins.list[Path]:
-        """Remove unfinished folders of operations that do not run; returns what was removed."""
+    def sweep_partials(self, relative_folder: str, known_running_ops: Container[int]) -> builtins.list[Path]:
+        """Remove from a folder what operations that do not run left unfinished; returns what was removed."""

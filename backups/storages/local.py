@@ -11,6 +11,7 @@ import shutil
 import uuid
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from backups import manifest
@@ -83,13 +84,15 @@ class LocalStorage(Storage):
             f"There are {MOST_NAMESAKES} archives named {name} already. Use a pattern with a finer time."
         )
 
-    def find_published(self, relative_folder: str, op_id: int) -> Path | None:
+    def find_published(self, relative_folder: str, op_id: int, *, since: datetime | None = None) -> Path | None:
         for path in self.list(relative_folder):
             try:
                 values = json.loads((path / manifest.NAME).read_bytes())
             except (OSError, ValueError):
                 continue
-            if isinstance(values, dict) and values.get("operation_id") == op_id:
+            if not isinstance(values, dict) or values.get("operation_id") != op_id:
+                continue
+            if since is None or datetime.fromisoformat(str(values.get("created_at"))) >= since:
                 return path
         return None
 
@@ -117,16 +120,17 @@ class LocalStorage(Storage):
         with _sentences(archive.parent):
             return _discard(archive)
 
-    def sweep_partials(self, known_running_ops: Container[int]) -> builtins.list[Path]:
-        removed = []
-        with _sentences(self.folder("")):
-            for folder, names, _ in os.walk(self.root.resolve()):
-                for name in names:
-                    partial = PARTIAL.fullmatch(name)
-                    if name.startswith(TRASH) or (partial and int(partial[1]) not in known_running_ops):
-                        _discard(Path(folder, name))
-                        removed.append(Path(folder, name))
-                names[:] = [name for name in names if not name.startswith(".") and not _is_archive(Path(folder, name))]
+    def sweep_partials(self, relative_folder: str, known_running_ops: Container[int]) -> builtins.list[Path]:
+        folder = self.folder(relative_folder)
+        removed: builtins.list[Path] = []
+        if not folder.is_dir():
+            return removed
+        with _sentences(folder):
+            for entry in builtins.list(os.scandir(folder)):
+                partial = PARTIAL.fullmatch(entry.name)
+                if entry.name.startswith(TRASH) or (partial and int(partial[1]) not in known_running_ops):
+                    _discard(Path(entry.path))
+                    removed.append(Path(entry.path))
         return removed
 
     def _inside(self, path: Path) -> None:

@@ -20,7 +20,7 @@ PARTS = ("backup", "restore", "clicks", "throughput")
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m opsportal.bench", description=__doc__)
-    parser.add_argument("--size-mb", type=float, default=700, help="size of the database (%(default)s)")
+    parser.add_argument("--size-mb", type=float, default=640, help="size of the database (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each backup and restore (%(default)s)")
     parser.add_argument("--clicks", type=int, default=100, help="clicks and empty operations (%(default)s)")
     parser.add_argument("--only", choices=PARTS, action="append", help="measure only this; may be repeated")

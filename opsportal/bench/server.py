@@ -16,7 +16,7 @@ from opsportal.bench.exceptions import BenchError
 NEEDED = ("DATABASE_URL", "REDIS_URL", "DATA_DIR", "PG_BIN", "TARGET_SOCKET", "TARGET_USER", "TARGET_PASSWORD")
 SQL = Path(__file__).with_name("database.sql")
 # Size of the database that database.sql makes with scale 1, in MB, indexes included.
-MB_AT_SCALE_1 = 700
+MB_AT_SCALE_1 = 640
 
 
 @dataclass(frozen=True)

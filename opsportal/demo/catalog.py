@@ -45,7 +45,7 @@ def control_argv(action: str) -> list[str]:
 
 def secret_path(database: Database) -> Path:
     """Where the password of the database's owner is kept."""
-    return Path(settings.DATA_DIR) / "secrets" / database.secret
+    return Path(settings.DATA_DIR) / "target-secrets" / database.secret
 
 
 def create(server: DemoServer, system_identifier: str, server_version: str) -> Catalog:

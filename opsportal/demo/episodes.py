@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from backups.actions import database_lock
+from backups.actions import database_locks
 from backups.models import Restore
 from catalog.models import DatabaseTarget
 from core.roles import Role
@@ -93,7 +93,7 @@ def _restore(
         by=olga,
         reason=f"{Restore.Reason(kind).label}. {reason}",
         params={"into": target.database},
-        lock_keys=[database_lock(target.pk)],
+        lock_keys=database_locks(target),
         waited_s=0.4,
     )
     cleaned = PastOperation(
@@ -105,7 +105,7 @@ def _restore(
         steps=[PastStep("check", 0.1), PastStep("drop", 0.3)],
         by=olga,
         reason="Nobody misses anything.",
-        lock_keys=[database_lock(target.pk)],
+        lock_keys=database_locks(target),
     )
     return PastRestore(key, archive, target, kind, reason, operation, cleaned, expected_loss or {})
 

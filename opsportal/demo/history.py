@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
 
-from backups.actions import database_lock
+from backups.actions import database_locks
 from backups.models import Plan
 from core.models import User
 from core.roles import Role
@@ -72,12 +72,12 @@ class Teller:
             trigger=TRIGGER.SCHEDULE if scheduled else TRIGGER.CLICK,
             by=self.people[backup.by] if backup.by else None,
             reason=backup.reason,
-            params={"plan": plan.pk, "named_at": backup.named_at.isoformat(), "purpose": backup.purpose},
+            params={"plan": plan.pk, "purpose": backup.purpose, "jobs": plan.jobs},
             state=state,
             message=message,
             idempotency_key=key,
             retry_of=backup.retry_of,
-            lock_keys=[database_lock(plan.target_id)],
+            lock_keys=database_locks(plan.target),
             undo_s=0.0 if backup.outcome is Outcome.OK else 0.25,
         )
 

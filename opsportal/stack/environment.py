@@ -95,7 +95,8 @@ def portal_environment(wishes: Wishes, folders: Folders, servers: Servers, env: 
         # Cookies ignore ports: two portals on one machine must not sign each other's people out.
         "SESSION_COOKIE_NAME": f"opsportal_session_{wishes.port}",
         "CSRF_COOKIE_NAME": f"opsportal_csrf_{wishes.port}",
-        "SECRET_DIRS": str(folders.secrets),
+        # Not the folder with the portal's own secrets: a password reference must not reach those.
+        "SECRET_DIRS": str(folders.data / "target-secrets"),
         "PG_BIN": str(postgres_bin(folders.account)),
         "PYTHONUNBUFFERED": "1",
     }

@@ -20,8 +20,9 @@ FLAGS = [
 ]
 SIZES = {"1280": {"width": 1280, "height": 900}, "390": {"width": 390, "height": 844}}
 THEMES = ("light", "dark")
-# After a change of theme: until then parts of a page may still be drawn in the old one.
-TWO_FRAMES = "() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(() => go())))"
+# As the theme menu does it. A change of the emulated system setting reaches the styles some frames later, and whoever
+# looks meanwhile sees a mixture of both themes.
+SET_THEME = "(theme) => { document.documentElement.dataset.theme = theme; }"
 # Reports what the policy forbids, also when the page that did it is left at once.
 WATCH_POLICY = """
 document.addEventListener("securitypolicyviolation", (event) =>

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page
 
-from tests.browser.pages import SIZES, THEMES, TWO_FRAMES, administrator_pages, chromium, main_pages, window
+from tests.browser.pages import SET_THEME, SIZES, THEMES, administrator_pages, chromium, main_pages, window
 from tests.browser.portal import Portal, running_portal
 
 FOLDER = Path("screenshots")
@@ -14,8 +14,7 @@ FOLDER = Path("screenshots")
 def shoot(page: Page, name: str, size: str) -> None:
     """One picture of the whole page a theme."""
     for theme in THEMES:
-        page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-        page.evaluate(TWO_FRAMES)
+        page.evaluate(SET_THEME, theme)
         page.screenshot(path=FOLDER / f"{name}-{size}-{theme}.png", full_page=True)
 
 

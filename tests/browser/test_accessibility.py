@@ -4,7 +4,7 @@ import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import expect
 
-from tests.browser.pages import SIZES, THEMES, TWO_FRAMES, administrator_pages, main_pages
+from tests.browser.pages import SET_THEME, SIZES, THEMES, administrator_pages, main_pages
 from tests.browser.steps import back_up, newest_archive, on_operation, watch_until
 
 RUN = """() => axe.run(document, {resultTypes: ["violations"]}).then((found) =>
@@ -26,8 +26,7 @@ def look(page, name, found):
     for size, viewport in SIZES.items():
         page.set_viewport_size(viewport)
         for theme in THEMES:
-            page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-            page.evaluate(TWO_FRAMES)
+            page.evaluate(SET_THEME, theme)
             wrong = page.evaluate(RUN if theme == THEMES[0] else COLOURS)
             found += [f"{name} {size} {theme}: {one}" for one in wrong]
         if page.evaluate(TOO_WIDE):
@@ -55,6 +54,12 @@ def test_the_axe_finds_what_is_wrong(operator):
     look(operator, "broken", found)
     for rule in ("label", "image-alt", "color-contrast", "wider"):
         assert any(rule in one for one in found), rule
+
+
+def test_a_dark_system_gets_the_dark_theme(sign_in_as):
+    page = sign_in_as("operator", theme="dark")
+    page.goto("/")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(13, 15, 19)"
 
 
 def test_main_pages(portal, operator):

@@ -128,7 +128,8 @@ def test_take_over_do_a_step_by_hand_and_continue(portal, operator, plan_of):
     confirm(page)
     on_operation(page)
     watch_until(page, "Succeeded")
-    assert portal.value("SELECT state FROM backups_archive WHERE operation_id = %s", number) == "available"
+    by_hand = "SELECT name, evidence FROM operations_operationstep WHERE operation_id = %s AND state = 'by_hand'"
+    assert portal.rows(by_hand, number) == [("verify", "pg_restore --list and sha256sum agree.")]
 
 
 def test_cancel_while_it_runs(portal, operator, plan_of):

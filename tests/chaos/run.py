@@ -102,7 +102,9 @@ def calm(world: World) -> None:
                 break
         except psycopg.Error:
             pass
-        assert time.monotonic() < deadline, "the workers do not report themselves"
+        if time.monotonic() > deadline:
+            logs = [world.machine.running[name].last_lines() for name in names]
+            raise RuntimeError("the workers do not report themselves:\n" + "\n".join(logs))
         world.machine.tend()
         time.sleep(0.05)
     connection.close()
@@ -173,6 +175,24 @@ class CaseRun:
             if not self._to_count and have_ended(self.world, self.ids):
                 return
             time.sleep(0.02)
+        self.outcome.violations.append(f"not over within {ENDS_WITHIN_S:g} s: {self._diagnosis()}")
+
+    def _diagnosis(self) -> str:
+        """What the rows, the log and the target's sessions say while it is still stuck."""
+        found = [str(states_of(self.world, self.ids))]
+        try:
+            with self.world.portal() as session:
+                query = "SELECT text FROM operations_logline ORDER BY id DESC LIMIT 4"
+                found += [row[0] for row in session.execute(query).fetchall()]
+            with self.world.target() as session:
+                query = """
+                    SELECT concat_ws(' ', pid, application_name, datname, state, wait_event, left(query, 80))
+                    FROM pg_stat_activity WHERE application_name LIKE 'opsportal%'"""
+                found += [row[0] for row in session.execute(query).fetchall()]
+        except psycopg.Error as error:
+            found.append(str(error))
+        found += [self.world.machine.running[name].last_lines(4) for name in WORKERS]
+        return "\n           ".join(found)
 
     def _look(self) -> None:
         """See what has struck, count what outlives a dead worker, start again what has gone."""

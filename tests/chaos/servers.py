@@ -67,6 +67,11 @@ class Running:
     def environment(self) -> Mapping[str, str]:
         return self.service.env
 
+    def last_lines(self, count: int = 15) -> str:
+        """The end of its log, for whoever has to find out why it does not come up."""
+        lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
+        return "\n".join([f"--- {self.name}, started {self.starts} times", *lines[-count:]])
+
     def is_ready(self) -> bool:
         return self.popen is not None and self.popen.poll() is None and self.service.is_ready(self.pid)
 
@@ -187,8 +192,8 @@ class Machine:
         while not all(running.is_ready() for running in self.running.values()):
             self.tend()
             if time.monotonic() > deadline:
-                waiting = [name for name, running in self.running.items() if not running.is_ready()]
-                raise RuntimeError(f"not ready: {', '.join(waiting)}; logs in {self.folders.logs}")
+                waiting = [running.last_lines() for running in self.running.values() if not running.is_ready()]
+                raise RuntimeError("not ready:\n" + "\n".join(waiting))
             time.sleep(0.02)
 
     def redis_admin_socket(self) -> tuple[str, str, str]:

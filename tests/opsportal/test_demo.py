@@ -54,7 +54,7 @@ def loaded(django_db_setup, django_db_blocker, tmp_path_factory, target_server) 
     password = data / "server-password"
     password.write_text(target_server.password)
     server = DemoServer(target_server.host, target_server.user, target_server.password)
-    with pytest.MonkeyPatch.context() as env, override_settings(DATA_DIR=data, SECRET_DIRS=[data / "secrets"]):
+    with pytest.MonkeyPatch.context() as env, override_settings(DATA_DIR=data, SECRET_DIRS=[data / "target-secrets"]):
         env.setenv("DEMO_PG_HOST", server.host)
         env.setenv("DEMO_PG_USER", server.user)
         env.setenv("DEMO_PG_PASSWORD_FILE", str(password))

@@ -187,21 +187,21 @@ class PostgreSQLEngine(BackupEngine):
         ):
             apply(session, database, properties, log=log)
 
-    def swap(self, conn: Connection, live: str, scratch: str, old: str) -> None:
-        swap.swap(conn, live, scratch, old)
+    def swap(self, conn: Connection, live: str, scratch: str, old: str, *, check: Check = no_check) -> None:
+        swap.swap(conn, live, scratch, old, check)
 
-    def swap_back(self, conn: Connection, live: str, old: str, aside: str) -> None:
-        swap.swap_back(conn, live, old, aside)
+    def swap_back(self, conn: Connection, live: str, old: str, aside: str, *, check: Check = no_check) -> None:
+        swap.swap_back(conn, live, old, aside, check)
 
     def database_exists(self, conn: Connection, database: str) -> bool:
         with connect(conn, conn.maintenance_database) as session:
             return swap.exists(session, database)
 
-    def drop_database(self, conn: Connection, database: str) -> bool:
-        return swap.drop(conn, database)
+    def drop_database(self, conn: Connection, database: str, *, check: Check = no_check) -> bool:
+        return swap.drop(conn, database, check)
 
-    def rename_database(self, conn: Connection, before: str, after: str) -> None:
-        swap.rename(conn, before, after)
+    def rename_database(self, conn: Connection, before: str, after: str, *, check: Check = no_check) -> None:
+        swap.rename(conn, before, after, check)
 
     def smoke_test(self, conn: Connection, database: str, query: str) -> str:
         return smoke.smoke_test(conn, database, query)

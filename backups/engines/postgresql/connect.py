@@ -135,11 +135,25 @@ def connect(conn: Connection, database: str | None = None, *, long: bool = False
             connect_timeout=conn.connect_timeout_s,
             client_encoding="UTF8",
             options=LONG_OPTIONS if long else SHORT_OPTIONS,
+            require_auth=_required_auth(conn),
             autocommit=True,
         )
     except (psycopg.Error, UnicodeError, ValueError) as error:
         raise explain(conn, name, error) from None
+    if conn.system_identifier:
+        found = str(one(session, "SELECT system_identifier FROM pg_control_system()"))
+        if found != conn.system_identifier:
+            session.close()
+            raise TargetUnavailable(
+                f"{conn} is another server than the pinned one: it says {found} instead of {conn.system_identifier}. "
+                "Nothing was done there. Correct the address, or empty the pinned identifier in the catalog."
+            )
     return session
+
+
+def _required_auth(conn: Connection) -> str:
+    """How the server may ask for the password: in clear text only where its certificate is checked."""
+    return "" if conn.sslmode.startswith("verify-") else "!password"
 
 
 @contextmanager
@@ -259,6 +273,7 @@ class Clients:
             "PGUSER": conn.user,
             "PGSSLMODE": conn.sslmode,
             "PGAPPNAME": conn.application_name,
+            "PGREQUIREAUTH": _required_auth(conn),
             "PGCONNECT_TIMEOUT": str(conn.connect_timeout_s),
             "PGOPTIONS": f"{LONG_OPTIONS} {options}".strip(),
         }

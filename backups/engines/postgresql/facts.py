@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from backups.engines.base import Connection, ServerFacts, ServerIdentity, TableSize
@@ -43,7 +44,8 @@ def inspect(conn: Connection) -> ServerFacts:
 
 def identify(conn: Connection) -> ServerIdentity:
     """Which server it is, asked through the maintenance database. Raises ``TargetUnavailable``."""
-    with connect(conn, conn.maintenance_database) as session, said_by_server("Asking the server who it is"):
+    anyone = replace(conn, system_identifier="")
+    with connect(anyone, conn.maintenance_database) as session, said_by_server("Asking the server who it is"):
         row: Any = session.execute(
             "SELECT system_identifier::text, current_setting('server_version') FROM pg_control_system()"
         ).fetchone()

@@ -9,7 +9,7 @@ from types import TracebackType
 import psycopg
 from psycopg import sql
 
-from backups.engines.base import Connection
+from backups.engines.base import Check, Connection, no_check
 from backups.engines.postgresql.connect import Session, connect, one, said_by_server
 from backups.exceptions import BackupError
 
@@ -86,7 +86,7 @@ def blockers(session: Session, database: str) -> list[str]:
     return found
 
 
-def swap(conn: Connection, live: str, scratch: str, old: str) -> None:
+def swap(conn: Connection, live: str, scratch: str, old: str, check: Check = no_check) -> None:
     """``live`` becomes ``old`` and ``scratch`` becomes ``live``. Done already when only ``scratch`` is gone.
 
     Both renames are one transaction, so a crash at any moment leaves either all or nothing. The first takes an
@@ -107,10 +107,10 @@ def swap(conn: Connection, live: str, scratch: str, old: str) -> None:
         if there[live]:
             statements = [_rename(live, old), *_set_aside(session, live, old, "before a restore replaced it")]
         statements.append(_rename(scratch, live))
-        _in_one_transaction(conn, session, [live, scratch], statements)
+        _in_one_transaction(conn, session, [live, scratch], statements, check)
 
 
-def swap_back(conn: Connection, live: str, old: str, aside: str) -> None:
+def swap_back(conn: Connection, live: str, old: str, aside: str, check: Check = no_check) -> None:
     """``old`` becomes ``live`` again, a ``live`` that is there becomes ``aside``. Done already when ``old`` is gone."""
     _refuse(conn, live, old, aside)
     with connect(conn, conn.maintenance_database, long=True) as session:
@@ -132,10 +132,10 @@ def swap_back(conn: Connection, live: str, old: str, aside: str) -> None:
             sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(old), sql.Literal(comment)),
             _rename(old, live),
         ]
-        _in_one_transaction(conn, session, [live, old], statements)
+        _in_one_transaction(conn, session, [live, old], statements, check)
 
 
-def rename(conn: Connection, before: str, after: str) -> None:
+def rename(conn: Connection, before: str, after: str, check: Check = no_check) -> None:
     """``before`` becomes ``after``. Done already when only ``after`` is there."""
     _refuse(conn, before, after)
     with connect(conn, conn.maintenance_database, long=True) as session:
@@ -145,7 +145,7 @@ def rename(conn: Connection, before: str, after: str) -> None:
             raise BackupError(f"There is a database “{after}” already. Drop or rename it, then try again.")
         if not exists(session, before):
             raise BackupError(f"The database “{before}” is gone. Start the restore again.")
-        _in_one_transaction(conn, session, [before], [_rename(before, after)])
+        _in_one_transaction(conn, session, [before], [_rename(before, after)], check)
 
 
 def _rename(before: str, after: str) -> sql.Composed:
@@ -181,13 +181,16 @@ def _refuse(conn: Connection, *names: str) -> None:
             raise BackupError(f"“{name}” belongs to the server itself and is never renamed or dropped.")
 
 
-def _in_one_transaction(conn: Connection, session: Session, busy: list[str], statements: list[sql.Composed]) -> None:
+def _in_one_transaction(
+    conn: Connection, session: Session, busy: list[str], statements: list[sql.Composed], check: Check
+) -> None:
     """Try until the clients are out, at most a minute."""
     give_up = time.monotonic() + PATIENCE_S
     while True:
         for name in busy:
             if found := blockers(session, name):
                 raise BackupError(found[0])
+        check()
         try:
             with Evictor(conn, busy), said_by_server("Renaming the databases"), session.transaction():
                 session.execute("SET LOCAL lock_timeout = '10s'")
@@ -222,12 +225,13 @@ def end_backends(conn: Connection, prefix: str, before_attempt: int | None = Non
     return len(ended)
 
 
-def drop(conn: Connection, database: str) -> bool:
+def drop(conn: Connection, database: str, check: Check = no_check) -> bool:
     """Drop a database, its clients ended; False when there was none."""
     _refuse(conn, database)
     give_up = time.monotonic() + PATIENCE_S
     with connect(conn, conn.maintenance_database, long=True) as session:
         while exists(session, database):
+            check()
             _raise_if_undroppable(session, database)
             try:
                 with said_by_server(f"Dropping “{database}”"):

@@ -1,0 +1,49 @@
+"""The steps around a change of the live database: stop the application, start it again, wait until it is ready."""
+
+from __future__ import annotations
+
+from backups.procedures.base import TargetProcedure
+from catalog.service_control import ServiceControl, control_for
+from operations.context import StepContext
+
+
+class AroundService(TargetProcedure):
+    """Stops and starts the application of the target's environment, when somebody has said how."""
+
+    def service(self, ctx: StepContext) -> ServiceControl | None:
+        return control_for(self.target.component.environment, run=ctx.run)
+
+    def preview_service(self) -> dict[str, list[str]]:
+        """The commands for the dry run, by step."""
+        control = control_for(self.target.component.environment)
+        commands = control.commands() if control is not None else {}
+        steps = {"stop_service": ("stop",), "start_service": ("start", "status")}
+        return {step: [commands[name].shown() for name in names if name in commands] for step, names in steps.items()}
+
+    def stop_service(self, ctx: StepContext) -> None:
+        control = self.service(ctx)
+        if control is None:
+            ctx.log("No service control is set for this environment; clients are disconnected at the swap.")
+            return
+        ctx.remember(service_was_running=control.status().running is not False)
+        control.stop()
+
+    def start_again(self, ctx: StepContext) -> None:
+        """Undo of the stop: the application runs again if it ran before."""
+        control = self.service(ctx)
+        if control is not None and ctx.data.get("service_was_running", True):
+            control.start()
+            control.wait_ready()
+
+    def start_service(self, ctx: StepContext) -> None:
+        if self.service(ctx) is None:
+            ctx.log("No service control is set for this environment; nothing to start.")
+        elif not ctx.data.get("service_was_running", True):
+            ctx.log("The application was stopped before and stays stopped.")
+        self.start_again(ctx)
+
+    def stop_again(self, ctx: StepContext) -> None:
+        """Undo of the start: nobody must work on a database that is about to be replaced again."""
+        control = self.service(ctx)
+        if control is not None:
+            control.stop()

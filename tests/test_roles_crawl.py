@@ -1,0 +1,160 @@
+"""Follow every link a role can see: no page breaks, no link leads to a closed door, no GET writes anything."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from auditlog.models import LogEntry
+from axes.models import AccessAttempt
+from django.contrib.auth.models import Group
+from django.db import connection, transaction
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import resolve
+
+from backups import actions
+from catalog.models import ServiceControlCommands, Severity
+from core.models import User
+from core.roles import Role
+from tests.factories import PersonFactory, PlanFactory, browser
+from tests.furnished import confirm_pages, fingerprint, pages
+from tests.pages import Form, page_of
+
+# As many objects of a kind are looked at, and as many values of a filter.
+EACH = 2
+# Everybody may change these about themselves.
+OWN = {"/logout/", "/me/", "/password_change/"}
+
+
+@dataclass
+class Walk:
+    """What a person came across. `broken`: address, where the link stands, what came."""
+
+    visited: dict[str, str] = field(default_factory=dict)
+    forms: list[Form] = field(default_factory=list)
+    broken: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+@pytest.fixture
+def furnished(db) -> None:
+    """Something behind every item of the navigation."""
+    plan = actions.save_plan(PlanFactory(keep_days=7), cron="0 2 * * *", misfire="latest", enabled=True)
+    pages(plan)
+    confirm_pages(plan)
+    environment = plan.target.component.environment
+    commands = {"start": ["true"], "stop": ["true"], "status": ["true"]}
+    ServiceControlCommands.objects.create(environment=environment, **commands)
+    Severity.objects.create(service=environment.service, code="P1", name="Outage", rank=1, definition="All is down.")
+    AccessAttempt.objects.create(username="nobody", ip_address="192.0.2.1", failures_since_start=1)
+    assert LogEntry.objects.exists()
+
+
+def shape(address: str) -> str:
+    """Addresses that differ by the object or by the value of a filter have one shape."""
+    parts = urlsplit(address)
+    match = resolve(parts.path)
+    button = match.kwargs.get("button", "")
+    return f"{match.view_name} {button} {sorted({name for name, _ in parse_qsl(parts.query)})}"
+
+
+def read(client: Client, address: str) -> HttpResponse:
+    """GET in a transaction that can only read: PostgreSQL itself refuses every write."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION READ ONLY")
+        response = client.get(address)
+        if response.streaming:
+            b"".join(response.streaming_content)
+    return response
+
+
+def walk(client: Client) -> Walk:
+    """Breadth first from the home page."""
+    found, seen = Walk(), Counter[str]()
+    todo = deque([("/", "")])
+    while todo:
+        address, source = todo.popleft()
+        if address in found.visited or not address.startswith("/") or address.startswith("/static/"):
+            continue
+        seen[shape(address)] += 1
+        if seen[shape(address)] > EACH:
+            continue
+        found.visited[address] = source
+        try:
+            response = read(client, address)
+        except Exception as error:
+            found.broken.append((address, source, f"{type(error).__name__}: {error}"[:300]))
+            continue
+        if response.status_code == 302:
+            todo.append((response["Location"], address))
+        elif response.status_code not in (200, 286):
+            found.broken.append((address, source, str(response.status_code)))
+        elif response["Content-Type"].startswith("text/html"):
+            page = page_of(response)
+            found.forms += page.forms
+            # A list that was reached with a filter leads to the same lists with more filters.
+            links = [link for link in page.links if not (urlsplit(address).query and link.startswith("?"))]
+            todo.extend((link, address) for link in links)
+    return found
+
+
+@pytest.mark.parametrize("role", [*Role, "superuser", None])
+def test_every_link_leads_somewhere_and_no_page_writes(furnished, role):
+    user = User.objects.create_superuser("root") if role == "superuser" else PersonFactory(role=role)
+    client = browser(user)
+    before = fingerprint()
+    found = walk(client)
+    assert found.broken == []
+    assert fingerprint() == before
+    if role is None:
+        assert set(found.visited) == {"/", "/me/", "/password_change/"}
+        return
+    names = {resolve(urlsplit(address).path).view_name for address in found.visited}
+    for kind in ("plan", "archive", "restore", "storage"):
+        assert {f"admin:backups_{kind}_{page}" for page in ("changelist", "detail", "history", "export")} <= names
+    for kind in ("operation", "schedule", "slot", "workernode"):
+        assert {f"admin:operations_{kind}_{page}" for page in ("changelist", "detail")} <= names
+    for kind in ("service", "environment", "component", "host", "databasetarget", "servicecontrolcommands", "severity"):
+        assert {f"admin:catalog_{kind}_{page}" for page in ("changelist", "detail")} <= names
+    buttons = {match[1] for address in found.visited if (match := re.search(r"/do/(\w+)/", address))}
+    may_act = role in (Role.OPERATOR, Role.ADMINISTRATOR, "superuser")
+    assert bool(buttons) == may_act
+    if may_act:
+        expected = "back_up prune restore verify keep let_go undo drop retry continue mark_done take_over cancel"
+        assert set(expected.split()) <= buttons
+    may_edit = role in (Role.ADMINISTRATOR, "superuser")
+    assert any(name.endswith(("_add", "_change", "_delete")) for name in names) == may_edit
+    assert any("django_celery_beat" in name for name in names) == (role == "superuser")
+
+
+def sent(found: Walk) -> Iterator[Form]:
+    """The forms that change something, each shape of address once; a person's own settings left out."""
+    seen = set()
+    for form in found.forms:
+        path = urlsplit(form.action).path
+        if form.method == "post" and path not in OWN and shape(path) not in seen:
+            seen.add(shape(path))
+            yield form
+
+
+def test_what_others_may_send_a_manager_may_not(furnished):
+    """Every form and button of the people who may act, sent by somebody who may only look."""
+    forms = list(sent(walk(browser(User.objects.create_superuser("root")))))
+    assert len(forms) > 40
+    manager = browser(PersonFactory(username="mara", role=Role.MANAGER))
+    before, people = fingerprint(), list(User.objects.order_by("pk").values_list())
+    for form in forms:
+        response = manager.post(form.action, form.fields)
+        if resolve(urlsplit(form.action).path).view_name.endswith("_changelist"):
+            # The list comes again: a manager is offered no action that could be run on it.
+            assert response.status_code in (200, 302, 403), form.action
+        else:
+            assert response.status_code == 403, form.action
+    assert fingerprint() == before
+    assert list(User.objects.order_by("pk").values_list()) == people
+    assert Group.objects.count() == len(Role)
