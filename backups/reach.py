@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, replace
+from functools import cache
 
 from django.conf import settings
 from django.db import connection as portal_database
@@ -43,6 +45,17 @@ def portal_identity() -> tuple[str, str]:
     with portal_database.cursor() as cursor:
         cursor.execute("SELECT system_identifier::text, current_database() FROM pg_control_system()")
         return cursor.fetchone()
+
+
+@cache
+def portal_mark() -> str:
+    """Eight characters that tell this portal's sessions at a server from those of another portal, or of an older life
+    of this one: its operations count from 1 as well."""
+    with portal_database.cursor() as cursor:
+        cursor.execute("SELECT oid::text FROM pg_database WHERE datname = current_database()")
+        (oid,) = cursor.fetchone()
+    identity = "/".join((*portal_identity(), oid))
+    return hashlib.sha256(identity.encode()).hexdigest()[:8]
 
 
 def inspect_target(target: DatabaseTarget) -> TargetFacts:

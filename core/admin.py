@@ -10,6 +10,7 @@ from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as StockUserAdmin
 from django.contrib.auth.forms import UserCreationForm as StockUserCreationForm
 from django.contrib.auth.models import Group
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -117,13 +118,16 @@ class RoleAdmin(ReadOnlyAdmin):
     detail_template = "core/role_detail.html"
     list_help = "What each role may do is part of the product and the same in every installation."
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Group]:
+        return super().get_queryset(request).annotate(members=Count("user"))
+
     def detail_context(self, request: HttpRequest, obj: Group) -> dict[str, Any]:
         codes = obj.permissions.select_related("content_type").order_by("content_type__app_label", "codename")
         return {"permissions": codes, "people": obj.user_set.order_by("username")}
 
-    @admin.display(description="People")
+    @admin.display(description="People", ordering="members")
     def people(self, group: Group) -> int:
-        return group.user_set.count()
+        return int(getattr(group, "members", 0))  # annotated by the queryset
 
 
 @register(LogEntry)

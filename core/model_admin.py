@@ -74,7 +74,8 @@ class PortalAdmin(PortalMixin, admin.ModelAdmin):
     phone_columns              the list columns a phone shows; default the first four
     detail_template            extends core/detail.html
     buttons                    list of core.buttons.Button
-    live_template              partial polled once a second on the detail page until `is_final(obj)`
+    live_template              partial polled once a second on the detail page until `is_final(obj)`. Where its context
+                               says `out_of_band`, it may add cards of main, aside and raw, to be swapped by their id
     detail_fields              fields of the default facts; default all
     list_help, list_empty      one sentence beside the list's title; what to do next when the list is empty
     """
@@ -205,7 +206,9 @@ class PortalAdmin(PortalMixin, admin.ModelAdmin):
             raise Http404("This page has no live part.")
         obj = self.visible_object(request, object_id)
         status = STOP_POLLING if self.is_final(obj) else 200
-        return TemplateResponse(request, self.live_template, self.full_context(request, obj), status=status)
+        # A card elsewhere on the page has an id and, in this answer, takes the place of the one that is shown.
+        context = {**self.full_context(request, obj), "out_of_band": bool(getattr(request, "htmx", False))}
+        return TemplateResponse(request, self.live_template, context, status=status)
 
     def do_view(self, request: HttpRequest, object_id: str, button: str) -> HttpResponse:
         return button_view(self, request, self.visible_object(request, object_id), button)

@@ -8,10 +8,11 @@ def rto_board(request) -> dict:
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpRequest
+from django.template.loader import render_to_string
 from django.urls import reverse
 
 logger = logging.getLogger(__name__)
@@ -34,18 +35,15 @@ class Panel:
     url: str = ""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tile:
-    """A panel as one person sees it now. `failed` means that its data could not be read."""
+    """A panel as one person sees it now. `failed` means that its data could not be read or drawn."""
 
     panel: Panel
-    context: dict[str, Any] = field(default_factory=dict)
+    html: str = ""
+    count: str = ""
+    url: str = ""  # where the title leads: the builder's `url`, else the panel's URL name, else nowhere
     failed: bool = False
-
-    @property
-    def url(self) -> str:
-        """Where the title leads: the builder's `url`, else the panel's URL name, else nowhere."""
-        return str(self.context.get("url", "")) or (reverse(self.panel.url) if self.panel.url else "")
 
 
 _registry: dict[str, Panel] = {}
@@ -89,11 +87,24 @@ def tiles_for(request: HttpRequest) -> list[Tile]:
         if entry.permission and not request.user.has_perm(entry.permission):
             continue
         try:
-            context = entry.build(request)
+            tile = _tile(entry, request)
         except Exception:
             logger.exception("Panel %s failed", entry.name)
-            tiles.append(Tile(entry, failed=True))
-            continue
-        if context is not None:
-            tiles.append(Tile(entry, context))
+            tile = Tile(entry, failed=True)
+        if tile is not None:
+            tiles.append(tile)
     return tiles
+
+
+def _tile(entry: Panel, request: HttpRequest) -> Tile | None:
+    """The tile, drawn: what its template reads lazily is read here. None when there is nothing to show."""
+    context = entry.build(request)
+    if context is None:
+        return None
+    count = context.get("count")
+    return Tile(
+        entry,
+        html=render_to_string(entry.template, {"panel": entry, "tile": context}, request=request),
+        count="" if count is None else str(count),
+        url=str(context.get("url", "")) or (reverse(entry.url) if entry.url else ""),
+    )

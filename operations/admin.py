@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from datetime import timedelta
+from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import ObjectDoesNotExist
@@ -86,11 +85,10 @@ class WentWrongFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [("7", "In the last 7 days"), ("ever", "Ever")]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Operation]) -> QuerySet[Operation]:
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Operation]:
         within = {"7": timedelta(days=7), "ever": None}
-        if self.value() not in within:
-            return queryset
-        return queryset & Operation.objects.went_wrong(within=within[self.value()])
+        value = self.value()
+        return queryset.went_wrong(within[value]) if value in within else queryset
 
 
 @register(Operation)

@@ -78,6 +78,7 @@ class StepContext:
 
     def work_dir(self) -> Path:
         """A private folder of this attempt; folders of earlier attempts are removed."""
+        self.lease.check()
         base = Path(settings.DATA_DIR) / "work"
         folder = base / f"op{self.operation.pk}-a{self.attempt}"
         if not folder.is_dir():
@@ -87,8 +88,9 @@ class StepContext:
             folder.mkdir(mode=0o700)
         return folder
 
-    def remove_work_dirs(self) -> None:
-        for folder in (Path(settings.DATA_DIR) / "work").glob(f"op{self.operation.pk}-a*"):
+    def remove_work_dirs(self, attempt: int | None = None) -> None:
+        """The folders of every attempt, or of one."""
+        for folder in (Path(settings.DATA_DIR) / "work").glob(f"op{self.operation.pk}-a{attempt or '*'}"):
             shutil.rmtree(folder, ignore_errors=True)
 
     # -- fence ----------------------------------------------------------------------------------------------------
@@ -106,6 +108,14 @@ class StepContext:
             if row is None:
                 raise LeaseLost(f"operation {self.operation.pk} attempt {self.attempt}")
             yield row
+
+    def is_superseded(self) -> bool:
+        """Whether a later attempt has begun this attempt's step, or the operation has ended."""
+        if Operation.objects.ended().filter(pk=self.operation.pk).exists():
+            return True
+        return (
+            self.step is not None and OperationStep.objects.filter(pk=self.step.pk, attempt__gt=self.attempt).exists()
+        )
 
     # -- commands -------------------------------------------------------------------------------------------------
 

@@ -42,11 +42,23 @@ def run(operation_id: int, worker: str) -> None:
             _Attempt(operation, ctx).execute()
         except LeaseLost:
             logger.warning("operation %s attempt %s: lease lost, left to its successor", operation.pk, ctx.attempt)
+            _abandon(operation, ctx)
         except (DatabaseUnavailable, InterfaceError) as error:
             connection.close()
             logger.warning("operation %s attempt %s: database unavailable: %s", operation.pk, ctx.attempt, error)
         finally:
             ctx.flush(force=True)
+
+
+def _abandon(operation: Operation, ctx: StepContext) -> None:
+    """A worker that wakes up too late may just have made what its successor has long cleaned up."""
+    try:
+        ctx.remove_work_dirs(ctx.attempt)
+        if ctx.is_superseded():
+            procedures.get(operation.procedure)(operation).abandon(ctx)
+    except Exception:
+        # Whatever is wrong here, the operation is in other hands.
+        logger.exception("operation %s attempt %s could not clean up after itself", operation.pk, ctx.attempt)
 
 
 class _Attempt:
@@ -88,8 +100,6 @@ class _Attempt:
         self.ctx.log(f"The worker before stopped answering; {self.operation.worker} takes over.")
         if all(step.state in OperationStep.FINISHED for step in self.steps):
             return True
-        if all(step.state == OperationStep.State.PENDING for step in self.steps):
-            return self._guarded(lambda: self._prepare(procedure))  # nothing had begun, so nothing is to be decided
         if self.operation.cancel_requested_at is not None:
             by = self.operation.cancel_requested_by
             self._decide(State.CANCELLED, f"Cancelled by {by}." if by else "Cancelled.")
@@ -98,6 +108,8 @@ class _Attempt:
             times = self.operation.interruptions
             self._decide(State.FAILED, f"Interrupted {times} times, so it was undone. Read the log before a Retry.")
             return False
+        if all(step.state == OperationStep.State.PENDING for step in self.steps):
+            return self._guarded(lambda: self._prepare(procedure))  # nothing had begun, so nothing is to be decided
         decision = AfterInterruption.UNDO
 
         def look() -> None:

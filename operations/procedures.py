@@ -76,6 +76,13 @@ class Procedure:
     def prepare(self, ctx: StepContext) -> None:
         """Called at the start of every attempt, before any step or undo: end what earlier attempts left running."""
 
+    def abandon(self, ctx: StepContext) -> None:
+        """Called when this attempt has come too late: a later one has begun the same step, or the operation has ended.
+
+        Remove what carries this attempt's number, where waking up in `ctx.step` may have made it after the successor
+        had cleaned up, and touch nothing else.
+        """
+
     def preview(self) -> Mapping[str, PlannedStep | Sequence[str]]:
         """Commands or sentences per step name, for the dry run. Touches nothing."""
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -128,6 +129,11 @@ class Backup(TargetProcedure):
 
     def remove_partial(self, ctx: StepContext) -> None:
         self.storage.discard(self.archive.folder, self.operation.pk)
+
+    def abandon(self, ctx: StepContext) -> None:
+        if ctx.step is not None and ctx.step.name == "dump":
+            folder = self.storage.folder(self.archive.folder)
+            shutil.rmtree(folder / f".partial-op{self.operation.pk}-a{ctx.attempt}", ignore_errors=True)
 
     def publish(self, ctx: StepContext) -> None:
         """The rename and the record go together; after a death in between, the published folder is adopted."""

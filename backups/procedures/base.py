@@ -16,7 +16,7 @@ from backups import manifest
 from backups.engines.base import BackupEngine, Connection, VerifyReport
 from backups.exceptions import ArchiveDamaged, BackupError
 from backups.models import Archive
-from backups.reach import connection_for, engine_for, storage_for
+from backups.reach import connection_for, engine_for, portal_mark, storage_for
 from backups.storages.base import Storage
 from catalog import actions as catalog
 from catalog.inspection import TargetFacts
@@ -41,13 +41,18 @@ class TargetProcedure(Procedure):
 
     def connection(self) -> Connection:
         """As this attempt; the secret is read when this is called."""
-        return connection_for(self.target, self.operation.application_name)
+        return connection_for(self.target, f"{self.session_name}/a{self.operation.attempt}")
+
+    @property
+    def session_name(self) -> str:
+        """How this operation's sessions at the target are called, before the number of the attempt."""
+        return f"opsportal/{portal_mark()}/op{self.operation.pk}"
 
     def prepare(self, ctx: StepContext) -> None:
         """End what earlier attempts left running at the target."""
         if ctx.attempt > 1 and self.ends_backends:
             ended = self.engine.end_backends(
-                self.connection(), f"opsportal/op{self.operation.pk}", before_attempt=ctx.attempt
+                self.connection(), self.session_name, before_attempt=ctx.attempt
             )
             if ended:
                 ctx.log(f"Ended {ended} connections of earlier attempts.")

@@ -159,11 +159,6 @@ class Operation(models.Model):
             return None
         return (self.ended_at or timezone.now()) - self.started_at
 
-    @property
-    def application_name(self) -> str:
-        """What this attempt calls itself at databases it works on, so that a successor can end it there."""
-        return f"opsportal/op{self.pk}/a{self.attempt}"
-
 
 class OperationStep(models.Model):
     """One named step of an operation.

@@ -47,6 +47,9 @@ htmx.defineExtension("morph", {
   isInlineSwap: (style) => style === "morph",
   handleSwap: (style, target, fragment) => {
     if (style !== "morph") return false;
+    // A card that came out of band is itself in the fragment, not only what it holds.
+    const card = fragment.firstElementChild;
+    if (target.id && card?.id === target.id) { mergeNode(target, card); return [target]; }
     const anchor = document.querySelector("#live :focus, #live [id]:hover");
     const before = anchor?.getBoundingClientRect().top;
     mergeChildren(target, fragment);

@@ -147,7 +147,7 @@ class Shop:
             "size_bytes": described.archive_bytes,
             "row_count": described.rows,
             "sha256": digest_of(folder),
-            "manifest": manifest.encode(described),
+            "manifest": {**manifest.encode(described), "database": self.target.database},
         }
         archive: Archive = ArchiveFactory(plan=self.plan, **{**values, **fields})
         return archive
@@ -186,7 +186,7 @@ class Shop:
         with session_on(self.database.server) as session:
             query = """
                 SELECT application_name FROM pg_stat_activity
-                WHERE starts_with(datname, %s) AND application_name LIKE 'opsportal/op%%'"""
+                WHERE starts_with(datname, %s) AND starts_with(application_name, 'opsportal')"""
             assert session.execute(query, [PREFIX]).fetchall() == []
 
     def assert_untouched(self) -> None:

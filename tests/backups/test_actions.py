@@ -100,7 +100,7 @@ class TestOnce:
         operation = Operation.objects.get()
         assert operation.trigger == Operation.Trigger.SCHEDULE
         assert operation.archive.purpose == Archive.Purpose.SCHEDULED
-        assert operation.params["named_at"] == "2026-01-19T01:00:00+00:00"  # two o'clock in Berlin
+        assert operation.params["name"] == "backup_2026-01-19_0200"  # two o'clock in Berlin
 
 
 class TestLocks:

@@ -21,6 +21,7 @@ from psycopg import sql
 from backups import actions
 from backups.models import Archive, Plan
 from catalog.models import DatabaseTarget
+from core.exceptions import PortalError
 from operations import actions as operations
 from operations.models import Operation
 from tests.backups.shop import Shop, rewrite
@@ -161,7 +162,6 @@ BACKING_UP = [
     (unwritable_folder, "The worker may not write", "Correct owner and mode, or the mount"),
     (file_in_the_way, "cannot be used", "Check the disk and the path"),
     (storage_not_mounted, "does not exist", "Create the folder, or mount the disk it is on"),
-    (escaping_pattern, "leads into another folder", "Use a name without /"),
     (escaping_folder, "begins with a dot", "Begin it otherwise"),
     (escaping_link, "leads out of the storage", "Remove the link"),
     (small_disk, "are free", "Free some space or choose another disk"),
@@ -274,6 +274,15 @@ def test_backing_up(scene, trouble, said, advice):
     assert [path for path in scene.root.rglob("*") if path.name not in ("shop", "link")] == []
 
 
+def test_a_pattern_that_leads_out_of_its_folder(scene):
+    """The name is made when the backup is asked for, so the person who asks hears of it."""
+    escaping_pattern(scene)
+    with pytest.raises(PortalError, match="leads into another folder.*Use a name without /"):
+        scene.shop.back_up()
+    assert not Operation.objects.exists()
+    untouched(scene, escaping_pattern)
+
+
 @pytest.mark.parametrize(("trouble", "said", "advice"), CONNECTING, ids=named)
 def test_restoring_over_a_server_that_cannot_be_reached(scene, trouble, said, advice):
     archive = scene.shop.archive()
@@ -320,6 +329,8 @@ class TestRestoring:
         fields = {"host": mine["host"], "user": mine["user"], "password_ref": "env:OPS_SECRET_PORTAL"}
         target = target_on(scene.shop.database.server, mine["dbname"], port=mine.get("port", 5432), **fields)
         archive = scene.shop.archive(target=target)
+        archive.manifest["database"] = target.database
+        archive.save()
         rows = Archive.objects.count()
         fails(scene, scene.shop.restore(archive, typed_name=target.database), "is the portal's own", "Choose another")
         assert Archive.objects.count() == rows

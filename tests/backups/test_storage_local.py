@@ -118,9 +118,10 @@ class TestLife:
         (trash / "x").touch()
         hidden = tmp_path / ".snapshots"
         hidden.mkdir()
-        assert set(storage.sweep_partials({1})) == {dead, trash}
+        assert storage.sweep_partials("a/b", {1}) == [dead]
+        assert storage.sweep_partials("a", {1}) == [trash]
         assert running.exists() and archive.exists() and hidden.exists() and not dead.exists() and not trash.exists()
-        assert storage.sweep_partials({1}) == []
+        assert storage.sweep_partials("a/b", {1}) == storage.sweep_partials("nowhere", {1}) == []
 
     def test_free_space_of_a_folder_that_is_not_there_yet(self, storage):
         assert storage.free_bytes("not/yet") > 0

@@ -72,6 +72,14 @@ class Portal:
             yield
             session.rollback()
 
+    @contextmanager
+    def new_databases_held(self) -> Iterator[None]:
+        """No database is made or renamed until the block ends, so that a restore waits in its loading step."""
+        with self.target("postgres", autocommit=False) as session:
+            session.execute("LOCK TABLE pg_catalog.pg_database IN SHARE MODE")
+            yield
+            session.rollback()
+
     def wait_for_operation(self, pk: int, *states: str, limit_s: float = 60) -> str:
         """Wait in the database until the operation is in one of the states; which one."""
         deadline = time.monotonic() + limit_s

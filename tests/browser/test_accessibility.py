@@ -81,7 +81,7 @@ def test_a_page_while_it_runs_and_what_opens_on_it(portal, operator, plan_of):
     page, found = operator, []
     with portal.dumps_held("crm"):
         back_up(page, plan_of("crm"))
-        expect(page.locator(".step-running progress")).to_be_visible()
+        expect(page.locator(".step-running progress")).to_be_visible(timeout=20_000)
         page.evaluate(AXE_SCRIPT)
         look(page, "running", found)
         page.set_viewport_size(SIZES["1280"])

@@ -22,7 +22,7 @@ def test_a_refresh_keeps_what_a_person_uses_and_stops_at_the_end(portal, operato
     page = operator
     with portal.dumps_held("crm"):
         back_up(page, plan_of("crm"))
-        expect(page.locator(".step:nth-child(2).step-running")).to_be_visible()
+        expect(page.locator(".step:nth-child(2).step-running")).to_be_visible(timeout=20_000)
         key = {"number": 0}
 
         def with_key(route):  # a page may hold a one-time key in its live part; each refresh brings another
@@ -89,7 +89,7 @@ def test_a_cancel_that_comes_too_late_is_said(portal, operator, plan_of):
     page = operator
     with portal.dumps_held("crm"):
         number = back_up(page, plan_of("crm"))
-        expect(page.locator(".step:nth-child(2).step-running")).to_be_visible()
+        expect(page.locator(".step:nth-child(2).step-running")).to_be_visible(timeout=20_000)
         press(page, "cancel")
     portal.wait_for_operation(number, "succeeded")
     confirm(page)

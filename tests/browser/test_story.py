@@ -32,8 +32,8 @@ def test_rows_are_lost_restored_and_the_restore_undone(portal, operator, plan_of
     with portal.dumps_held("erp"):
         back_up(page, plan_of("erp"))
         page.evaluate("window.loaded = 'once'")
-        expect(page.locator(f"{FIRST_STEP} .step-state")).to_have_text("Done")
-        expect(page.locator(f"{SECOND_STEP}.step-running progress")).to_be_visible()
+        expect(page.locator(f"{FIRST_STEP} .step-state")).to_have_text("Done", timeout=20_000)
+        expect(page.locator(f"{SECOND_STEP}.step-running progress")).to_be_visible(timeout=20_000)
     watch_until(page, "Succeeded")
     expect(page.locator(".step-ok .step-state")).to_have_text(["Done"] * 4)
     expect(page.locator("#live[hx-get]")).to_have_count(1)
@@ -105,38 +105,65 @@ def test_a_restore_without_javascript(portal, sign_in_as):
     expect(page.locator(".facts").first).to_contain_text("No scripts here.")
 
 
-def test_take_over_do_a_step_by_hand_and_continue(portal, operator, plan_of):
+def test_take_over_do_a_step_by_hand_and_continue(portal, operator):
     page = operator
-    with portal.dumps_held("erp_staging"):
-        number = back_up(page, plan_of("erp_staging"))
-        expect(page.locator(f"{SECOND_STEP}.step-running")).to_be_visible()
+    with portal.new_databases_held():
+        page.goto(f"/backups/archive/{newest_archive(portal, 'erp_staging')}/do/restore/")
+        fill_restore(page, typed="erp_staging")
+        confirm(page)
+        number = on_operation(page)
+        expect(page.locator(f"{SECOND_STEP}.step-running")).to_be_visible(timeout=20_000)
         press(page, "take_over")
-        page.select_option("#id_step", label="Read everything back: checksums, full decode, row counts")
+        page.select_option("#id_step", label="Stop the application")
         confirm(page)
         on_operation(page)
     watch_until(page, "Paused for a person")
     press(page, "mark_done")
-    expect(page.locator(".confirm")).to_contain_text("Read everything back")
+    expect(page.locator(".confirm")).to_contain_text("Stop the application")
     confirm(page)
     expect(page.locator(".errorlist")).to_be_visible()  # evidence is asked for
-    page.fill("#id_evidence", "pg_restore --list and sha256sum agree.")
+    page.fill("#id_evidence", "systemctl says inactive (dead).")
     confirm(page)
     on_operation(page)
-    expect(page.locator(".step-evidence")).to_contain_text("sha256sum agree")
-    expect(page.locator("#do-mark_done")).to_have_count(0)
+    expect(page.locator(".step-evidence")).to_contain_text("inactive (dead)")
     press(page, "continue")
     confirm(page)
     on_operation(page)
     watch_until(page, "Succeeded")
     by_hand = "SELECT name, evidence FROM operations_operationstep WHERE operation_id = %s AND state = 'by_hand'"
-    assert portal.rows(by_hand, number) == [("verify", "pg_restore --list and sha256sum agree.")]
+    assert portal.rows(by_hand, number) == [("stop_service", "systemctl says inactive (dead).")]
+
+
+def test_what_only_the_portal_can_do_is_not_done_by_hand(portal, operator, plan_of):
+    """A verification that a person vouches for would leave an unverified archive, which retention then removes."""
+    page = operator
+    with portal.dumps_held("erp_staging"):
+        number = back_up(page, plan_of("erp_staging"))
+        expect(page.locator(f"{SECOND_STEP}.step-running")).to_be_visible(timeout=20_000)
+        press(page, "take_over")
+        page.select_option("#id_step", label="Read everything back: checksums, full decode, row counts")
+        confirm(page)
+        on_operation(page)
+    watch_until(page, "Paused for a person")
+    if page.locator("#do-mark_done").count():
+        press(page, "mark_done")
+        page.fill("#id_evidence", "I looked.")
+        confirm(page)
+        expect(page.locator("[role=alert]")).to_contain_text("nobody can do it by hand")
+        page.goto(f"/operations/operation/{number}/")
+    press(page, "continue")
+    confirm(page)
+    on_operation(page)
+    watch_until(page, "Succeeded")
+    archive = "SELECT state, verification FROM backups_archive WHERE operation_id = %s"
+    assert portal.rows(archive, number) == [("available", "verified")]
 
 
 def test_cancel_while_it_runs(portal, operator, plan_of):
     page = operator
     with portal.dumps_held("crm"):
         number = back_up(page, plan_of("crm"))
-        expect(page.locator(f"{SECOND_STEP}.step-running")).to_be_visible()
+        expect(page.locator(f"{SECOND_STEP}.step-running")).to_be_visible(timeout=20_000)
         press(page, "cancel")
         page.fill("#id_reason", "Wrong database.")
         confirm(page)

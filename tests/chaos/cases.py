@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.chaos.faults import AFTER, INSIDE, POINTS, UNDO, UNSAVED
+from tests.chaos.faults import AFTER, BEFORE, INSIDE, POINTS, UNDO, UNSAVED
 
 STEPS: Mapping[str, Sequence[str]] = {
     "backups.backup": ("check", "dump", "publish", "verify"),
@@ -74,9 +74,9 @@ def deaths() -> list[Case]:
     for subject, steps in STEPS.items():
         for step in steps:
             for point in POINTS:
-                last = step == steps[-1] and point == AFTER
-                blow = Blow("kill worker", step, point)
-                cases.append(_case(subject, blow, ends=WHOLE if last else frozenset()))
+                # Where nothing had begun or nothing was left to do, there is nothing to undo.
+                edge = (step, point) in ((steps[0], BEFORE), (steps[-1], AFTER))
+                cases.append(_case(subject, Blow("kill worker", step, point), ends=WHOLE if edge else frozenset()))
     # Done outside, not yet in the books.
     return cases + [_case(subject, Blow("kill worker", step, UNSAVED)) for subject, step in WRITING]
 

@@ -147,7 +147,7 @@ class Machine:
 
     def environment(self) -> dict[str, str]:
         """Of the harness itself and of the workers."""
-        assert self.servers.portal and self.servers.redis
+        assert self.servers.portal and self.servers.demo and self.servers.redis
         frozen = quote(f"-c idle_in_transaction_session_timeout={FROZEN_TRANSACTION_MS}ms")
         keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         return {
@@ -164,6 +164,7 @@ class Machine:
             "OPERATIONS_LEASE_S": str(LEASE_S),
             "OPERATIONS_HEARTBEAT_S": str(HEARTBEAT_S),
             "OPERATIONS_TICK_S": str(TICK_S),
+            "OPS_SECRET_CHAOS": self.servers.demo.password,
             "CHAOS_FAULTS": str(self.faults),
         }
 

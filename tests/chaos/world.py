@@ -134,7 +134,7 @@ class World:
             host=str(cluster.sockets),
             database=LIVE,
             user=USER,
-            password_ref=f"file:{self.machine.folders.secrets}/postgres-demo-password",
+            password_ref="env:OPS_SECRET_CHAOS",
             sslmode="disable",
             smoke_test="SELECT count(*) > 0 FROM item",
         )

@@ -1,6 +1,7 @@
 import pytest
 
 from core import panels
+from core.models import User
 from core.roles import Role
 
 pytestmark = pytest.mark.django_db
@@ -39,6 +40,32 @@ def test_a_broken_tile_does_not_take_down_the_page(registry, signed_in, caplog):
     assert response.status_code == 200
     assert "Cannot be read now" in response.content.decode()
     assert "Panel broken failed" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_tile_that_breaks_while_it_is_drawn_does_not_take_down_the_page(registry, signed_in, caplog):
+    lazy = User.objects.extra(where=["1 / (id - id) = 1"])  # the database refuses it, and only when it is read
+    registry("lazy", title="Lazy tile", order=1, template="operations/panels/wrong.html")(
+        lambda request: {"operations": lazy}
+    )
+    registry("torn", title="Torn tile", order=2, template="nowhere.html")(lambda request: {})
+    registry("astray", title="Astray tile", order=3, template="core/partials/empty.html", url="admin:nowhere")(
+        lambda request: {}
+    )
+    registry("sound", title="Sound tile", order=4, template="core/partials/empty.html")(lambda request: {"count": 0})
+    response = signed_in(Role.MANAGER).get("/")
+    html = response.content.decode()
+    assert response.status_code == 200
+    assert html.count("Cannot be read now") == 3
+    assert html.index("Lazy tile") < html.index("Torn tile") < html.index("Astray tile") < html.index("Sound tile")
+    assert '<span class="count">0</span>' in html
+    assert all(f"Panel {name} failed" in caplog.text for name in ("lazy", "torn", "astray"))
+
+
+def test_a_tile_escapes_what_it_shows(registry, signed_in):
+    registry("a", title="<b>", template="core/partials/empty.html")(lambda request: {"count": "<i>"})
+    html = signed_in(Role.MANAGER).get("/").content.decode()
+    assert "<b>" not in html and "<i>" not in html
 
 
 def test_a_refresh_asks_for_the_tiles_alone(registry, signed_in):

@@ -50,6 +50,9 @@ class Sample(Procedure):
     def after_interruption(self, ctx: StepContext) -> AfterInterruption:
         return script.play("after_interruption", ctx) or AfterInterruption.RESUME
 
+    def abandon(self, ctx: StepContext) -> None:
+        script.play("abandon", ctx)
+
     def on_end(self) -> None:
         script.play(f"on_end:{self.operation.state}", None)
         script.play("on_end", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from django.db import OperationalError, connection
@@ -420,6 +421,20 @@ def test_an_operation_that_kills_its_workers_is_undone_in_the_end(ask: Ask, scri
     assert operation.message.startswith(f"Interrupted {engine.MAX_INTERRUPTIONS} times")
 
 
+def test_an_operation_that_kills_its_workers_before_the_first_step_ends_too(ask: Ask, script: Script) -> None:
+    operation = ask()
+    for _ in range(engine.MAX_INTERRUPTIONS):
+        die_in(operation, script, "prepare")
+    assert run(operation).state == "failed"
+
+
+def test_an_interruption_before_the_first_step_decides_nothing(ask: Ask, script: Script) -> None:
+    operation = ask()
+    script.on("after_interruption", lambda ctx: AfterInterruption.UNDO)
+    die_in(operation, script, "prepare")
+    assert run(operation).state == "succeeded"
+
+
 def test_an_undo_that_kills_its_workers_ends_errored(ask: Ask, script: Script) -> None:
     operation = ask()
     script.on("two", fail("No."))
@@ -478,6 +493,40 @@ def test_the_fence_refuses_an_earlier_attempt(ask: Ask, script: Script) -> None:
     assert "stolen" not in operation.data
     assert operation.steps.get(name="two").message == ""
     assert script.calls.count("on_end") == 1
+
+
+def test_an_attempt_that_comes_too_late_cleans_up_after_itself(
+    ask: Ask, script: Script, settings: object, tmp_path: Path
+) -> None:
+    """It wakes up between two looks, makes a folder, and learns then that everything is over."""
+    settings.DATA_DIR = tmp_path  # type: ignore[attr-defined]
+    operation = ask()
+
+    def wake_up_late(ctx: StepContext) -> None:
+        if ctx.attempt > 1:
+            return
+        expire(operation)
+        control.sweep()
+        engine.run(operation.pk, "w2")
+        (tmp_path / "work" / f"op{operation.pk}-a1").mkdir(parents=True)
+        ctx.remember(stolen=True)
+
+    script.on("two", wake_up_late)
+    assert run(operation).state == "succeeded"
+    assert script.calls[-1] == "abandon"
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_an_attempt_whose_successor_has_not_come_leaves_its_work_to_it(ask: Ask, script: Script) -> None:
+    operation = ask()
+
+    def lose(ctx: StepContext) -> None:
+        expire(operation)
+        ctx.remember(lost=True)
+
+    script.on("two", lose)
+    assert run(operation).state == "running"
+    assert "abandon" not in script.calls
 
 
 def test_the_fence_goes_by_the_clock_of_the_database(ask: Ask, script: Script) -> None:

@@ -110,7 +110,7 @@ def test_words_and_colours() -> None:
     made.interrupted = True
     assert made.state_word == "Queued again"
     made.state, made.outcome, made.started_at = "running", "failed", NOW
-    assert (made.state_word, made.is_undoing, made.application_name) == ("Undoing", True, f"opsportal/op{made.pk}/a0")
+    assert (made.state_word, made.is_undoing) == ("Undoing", True)
     made.outcome, made.cancel_requested_at = "", NOW
     assert made.state_word == "Cancelling"
     for state in Operation.State:

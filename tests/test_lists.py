@@ -1,0 +1,95 @@
+"""Every list costs the same number of queries with one row and with thirty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Group
+from django.utils import timezone
+
+from catalog.models import ServiceControlCommands
+from core.admin_site import site
+from core.links import list_url
+from core.roles import Role
+from operations.models import Slot
+from tests import factories
+from tests.pages import counted
+
+pytestmark = pytest.mark.django_db
+HOUR = timedelta(hours=1)
+
+
+def slot(number: int) -> None:
+    at = timezone.now() - number * HOUR
+    operation = factories.OperationFactory()
+    schedule = factories.ScheduleFactory()
+    Slot.objects.create(schedule=schedule, at=at, decided_at=at, decision="started", operation=operation)
+
+
+def service_control(number: int) -> None:
+    ServiceControlCommands.objects.create(
+        environment=factories.EnvironmentFactory(), start=["/bin/true"], stop=["/bin/true"], status=["/bin/true"]
+    )
+
+
+def attempt(number: int) -> None:
+    apps.get_model("axes", "AccessAttempt").objects.create(
+        username=f"u{number}", ip_address="127.0.0.1", failures_since_start=1, get_data="", post_data=""
+    )
+
+
+# A row of each kind of list, every one with relations of its own.
+MAKERS: dict[str, Callable[[int], object]] = {
+    "auditlog.LogEntry": lambda n: factories.PlanFactory(),
+    "auth.Group": lambda n: Group.objects.create(name=f"group {n}"),
+    "axes.AccessAttempt": attempt,
+    "backups.Archive": lambda n: factories.ArchiveFactory(),
+    "backups.Plan": lambda n: factories.PlanFactory(schedule=factories.ScheduleFactory()),
+    "backups.Restore": lambda n: factories.RestoreFactory(),
+    "backups.Storage": lambda n: factories.StorageFactory(host=factories.HostFactory(name=f"host-{n}")),
+    "catalog.Component": lambda n: factories.ComponentFactory(),
+    "catalog.DatabaseTarget": lambda n: factories.TargetFactory(),
+    "catalog.Environment": lambda n: factories.EnvironmentFactory(),
+    "catalog.Host": lambda n: factories.HostFactory(name=f"host-{n}"),
+    "catalog.Service": lambda n: factories.EnvironmentFactory(),
+    "catalog.ServiceControlCommands": service_control,
+    "catalog.Severity": lambda n: factories.ServiceFactory().severities.create(rank=1, code="P1", name="Worst"),
+    "core.User": lambda n: factories.PersonFactory(role=Role.OPERATOR),
+    "operations.Operation": lambda n: factories.OperationFactory(requested_by=factories.PersonFactory()),
+    "operations.Schedule": lambda n: factories.ScheduleFactory(),
+    "operations.Slot": slot,
+    "operations.WorkerNode": lambda n: factories.WorkerNodeFactory(),
+}
+# The superuser's screens of django-celery-beat are not the portal's.
+FOREIGN = "django_celery_beat."
+
+
+def test_no_list_is_forgotten():
+    listed = {model._meta.label for model in site._registry if not model._meta.label.startswith(FOREIGN)}
+    assert listed == set(MAKERS)
+
+
+@pytest.mark.parametrize("label", MAKERS)
+def test_thirty_rows_cost_what_one_costs(label):
+    client = factories.browser(factories.PersonFactory(is_superuser=True))
+    address = list_url(apps.get_model(label))
+
+    def cost() -> tuple[int, str]:
+        with counted() as queries:
+            response = client.get(address)
+        assert response.status_code == 200
+        seen.append(len(response.context["cl"].result_list))
+        return len(queries), "\n".join(query["sql"][:200] for query in queries)
+
+    seen: list[int] = []
+    MAKERS[label](0)
+    client.get(address)  # content types and the like are read once a process
+    one, _ = cost()
+    for number in range(1, 30):
+        MAKERS[label](number)
+    thirty, queries = cost()
+    assert seen[1] >= seen[0] + 29 or seen[1] == 50, "the rows must be on the page"
+    assert thirty == one, queries
