@@ -134,7 +134,6 @@ class TestForbidden:
             data = {"request_key": str(uuid.uuid4()), "post": "yes", "name": "Mine", "typed_name": plan.target.database}
             response = client.post(address, data)
             assert response.status_code == 403, address
-            assert (client.get(address).status_code in (403, 200) and "delete" not in address) or True
         assert fingerprint() == before
 
     def test_archives_and_restores_cannot_be_written_by_hand(self, plan, administrator):
