@@ -6,7 +6,7 @@ import shutil
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import Count, Q, Window
+from django.db.models import Count, Q
 from django.http import HttpRequest
 from django.utils import timezone
 
@@ -44,13 +44,9 @@ def rto_board(request: HttpRequest) -> dict[str, Any]:
 def recent(request: HttpRequest) -> dict[str, Any]:
     since = timezone.now() - timedelta(days=30)
     ended = Archive.objects.filter(requested_at__gt=since).exclude(state=Archive.State.CREATING)
-    # The counts are of all rows, also of those beyond the limit.
-    counted = ended.annotate(
-        total=Window(Count("pk")), total_failed=Window(Count("pk", filter=Q(state=Archive.State.FAILED)))
-    )
-    shown = counted.only("state", "verification", "requested_at", "size_bytes", "name")
+    counts = ended.aggregate(count=Count("pk"), failed=Count("pk", filter=Q(state=Archive.State.FAILED)))
+    shown = ended.only("state", "verification", "requested_at", "size_bytes", "name")
     newest = list(shown.order_by("-requested_at", "-pk")[:DRAWN_BARS])
-    counts = {"count": newest[0].total, "failed": newest[0].total_failed} if newest else {"count": 0, "failed": 0}
     bars = [
         (
             f"{archive.requested_at:%d %b}: {'failed' if archive.state == Archive.State.FAILED else archive.name} (MB)",

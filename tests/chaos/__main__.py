@@ -64,7 +64,7 @@ def _run(machine: Machine, env: dict[str, str], options: argparse.Namespace) -> 
         thread.start()
     outcomes = []
     try:
-        measure(world)
+        measure(world, short=options.short)
         print(f"ready after {time.monotonic() - began:.1f} s", flush=True)
         for case in _cases(options):
             outcome = CaseRun(world, case).run()

@@ -88,7 +88,7 @@ def _processes(run: CaseRun, operations: list[Operation]) -> list[str]:
     left = run.world.machine.commands()
     run.outcome.survivors += len(left)
     wrong = [f"left behind: {pid} {argv[:100]}" for pid, argv in left.items()]
-    query = "SELECT application_name, datname, state FROM pg_stat_activity WHERE application_name ~ '^opsportal/[0-9a-f]{8}/op'"
+    query = "SELECT application_name, datname, state FROM pg_stat_activity WHERE application_name LIKE 'opsportal/%'"
     with run.world.target() as session:
         wrong += [f"a session is left at the target: {row}" for row in session.execute(query).fetchall()]
     if run.world.service("status") != 0:

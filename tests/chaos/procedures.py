@@ -58,5 +58,5 @@ class Leaky(Counting):
     name = "chaos.leaky"
 
     def work(self, ctx: StepContext) -> None:
-        subprocess.Popen(["/bin/sleep", "4"], start_new_session=True)
+        subprocess.Popen(["/bin/sleep", "60"], start_new_session=True)
         super().work(ctx)
