@@ -72,7 +72,7 @@ def root(db: None) -> Client:
 @pytest.fixture
 def small_portal(settings) -> None:
     """Serve the portal of portal_under_test.py."""
-    import portal_under_test
+    from tests.core import portal_under_test
 
     portal_under_test.pressed.clear()
-    settings.ROOT_URLCONF = "portal_under_test"
+    settings.ROOT_URLCONF = "tests.core.portal_under_test"

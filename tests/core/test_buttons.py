@@ -1,9 +1,9 @@
-import portal_under_test
 import pytest
-from conftest import Page
 
 from core.models import User
 from core.roles import Role
+from tests.core import portal_under_test
+from tests.core.conftest import Page
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("small_portal")]
 KEY = "6f1c2a34-5b67-4c89-9d01-23456789abcd"

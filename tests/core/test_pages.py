@@ -1,7 +1,6 @@
 import csv
 
 import pytest
-from conftest import Page
 from django.contrib.auth.models import Group
 from django.template.loader import render_to_string
 from django.test import Client
@@ -9,6 +8,7 @@ from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
 from core.models import User
 from core.roles import Role
+from tests.core.conftest import Page
 
 pytestmark = pytest.mark.django_db
 

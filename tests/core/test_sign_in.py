@@ -1,9 +1,9 @@
 import pytest
-from conftest import PASSWORD
 from django.test import Client
 
 from core.models import User
 from core.roles import Role
+from tests.core.conftest import PASSWORD
 
 pytestmark = pytest.mark.django_db
 
