@@ -51,9 +51,7 @@ class TargetProcedure(Procedure):
     def prepare(self, ctx: StepContext) -> None:
         """End what earlier attempts left running at the target."""
         if ctx.attempt > 1 and self.ends_backends:
-            ended = self.engine.end_backends(
-                self.connection(), self.session_name, before_attempt=ctx.attempt
-            )
+            ended = self.engine.end_backends(self.connection(), self.session_name, before_attempt=ctx.attempt)
             if ended:
                 ctx.log(f"Ended {ended} connections of earlier attempts.")
 
