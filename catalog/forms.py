@@ -10,7 +10,7 @@ from django.utils.text import slugify
 from catalog.models import Environment, Service, ServiceControlCommands
 
 UNITS = {"d": 86400, "h": 3600, "min": 60, "m": 60, "s": 1}
-PART = re.compile(r"([0-9]{1,6})\s*(d|h|min|m|s)(?![a-z])\s*")
+PART = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*(d|h|min|m|s)(?![a-z])\s*")
 CLOCK = re.compile(r"([0-9]{1,4}):([0-5][0-9]):([0-5][0-9])")
 NO_DURATION = "Write a number with its unit: 90 s, 15 min, 4 h, 1 d or 1 h 30 min."
 
@@ -43,20 +43,20 @@ class HumanDurationField(forms.DurationField):
         parts = list(PART.finditer(text))
         if not parts or "".join(part[0] for part in parts) != text:
             raise forms.ValidationError(self.error_messages["invalid"], code="invalid")
-        return timedelta(seconds=sum(int(part[1]) * UNITS[part[2]] for part in parts))
+        return sum((timedelta(seconds=UNITS[part[2]]) * float(part[1]) for part in parts), timedelta(0))
 
 
 def written(value: timedelta) -> str:
-    """A duration in the form the field reads, without loss of whole seconds: `1 h 30 min`."""
-    seconds = round(value.total_seconds())
-    if seconds == 0:
-        return "0"
-    parts = []
-    for unit in ("d", "h", "min", "s"):
+    """A duration in the form the field reads, without loss: `1 h 30 min`, `0.2 s`."""
+    seconds, parts = value // timedelta(seconds=1), []
+    for unit in ("d", "h", "min"):
         count, seconds = divmod(seconds, UNITS[unit])
         if count:
             parts.append(f"{count} {unit}")
-    return " ".join(parts)
+    fraction = f".{value.microseconds:06d}".rstrip("0").rstrip(".")
+    if seconds or fraction:
+        parts.append(f"{seconds}{fraction} s")
+    return " ".join(parts) or "0"
 
 
 class ArgumentVectorField(forms.CharField):

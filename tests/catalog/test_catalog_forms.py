@@ -15,6 +15,7 @@ from catalog.forms import ArgumentVectorField, HumanDurationField, written
     [
         ("15 min", 900), ("15m", 900), ("90 s", 90), ("4h", 14400), ("1 d", 86400), ("1 h 30 min", 5400),
         ("1H30M", 5400), ("0", 0), ("0 s", 0), ("00:15:00", 900), ("30:00:05", 108005), ("  5 min ", 300),
+        ("1.5 h", 5400), ("0.2 s", 0.2),
     ],
 )  # fmt: skip
 def test_durations_with_units(typed, seconds):
@@ -25,7 +26,6 @@ def test_durations_with_units(typed, seconds):
     "typed",
     [
         "15",
-        "1.5 h",
         "-5 min",
         "5 minutes ago",
         "min",
@@ -49,9 +49,9 @@ def test_an_empty_duration_is_not_zero():
     assert HumanDurationField().prepare_value(timedelta(0)) == "0"
 
 
-@given(st.integers(min_value=0, max_value=10**8))
-def test_a_duration_survives_the_form(seconds):
-    value = timedelta(seconds=seconds)
+@given(st.integers(min_value=0, max_value=10**14))
+def test_a_duration_survives_the_form(microseconds):
+    value = timedelta(microseconds=microseconds)
     assert HumanDurationField().clean(written(value)) == value
 
 
