@@ -111,6 +111,11 @@ TEMPLATES = [
     }
 ]
 
+# --- the operations engine (seconds) ----------------------------------------------------------------------------------
+OPERATIONS_LEASE_S: float = env.float("OPERATIONS_LEASE_S", default=30.0)
+OPERATIONS_HEARTBEAT_S: float = env.float("OPERATIONS_HEARTBEAT_S", default=5.0)
+OPERATIONS_TICK_S: float = env.float("OPERATIONS_TICK_S", default=1.0)
+
 # --- database ---------------------------------------------------------------------------------------------------------
 DATABASES = {"default": env.db_url("DATABASE_URL", default="postgresql:///opsportal")}
 DATABASES["default"].update(
@@ -118,9 +123,11 @@ DATABASES["default"].update(
     CONN_HEALTH_CHECKS=True,
     TEST={"NAME": env.str("TEST_DB_NAME", default="test_opsportal")},
 )
-# A process frozen inside a transaction must not hold its row locks longer than half a lease.
 DATABASES["default"].setdefault("OPTIONS", {})
-DATABASES["default"]["OPTIONS"].setdefault("options", "-c idle_in_transaction_session_timeout=15s")
+DATABASES["default"]["OPTIONS"].setdefault("connect_timeout", 10)
+# A process frozen inside a transaction must not hold its row locks longer than half a lease.
+FROZEN_MS = int(OPERATIONS_LEASE_S * 500)
+DATABASES["default"]["OPTIONS"].setdefault("options", f"-c idle_in_transaction_session_timeout={FROZEN_MS}ms")
 
 # --- people -----------------------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "core.User"
@@ -179,11 +186,6 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SYNC_EVERY = 1
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
-
-# --- the operations engine (seconds) ----------------------------------------------------------------------------------
-OPERATIONS_LEASE_S: float = env.float("OPERATIONS_LEASE_S", default=30.0)
-OPERATIONS_HEARTBEAT_S: float = env.float("OPERATIONS_HEARTBEAT_S", default=5.0)
-OPERATIONS_TICK_S: float = env.float("OPERATIONS_TICK_S", default=1.0)
 
 LOGGING = {
     "version": 1,

@@ -65,7 +65,7 @@ class Connection:
     sslmode: str = "prefer"
     maintenance_database: str = "postgres"
     application_name: str = "opsportal"
-    connect_timeout_s: int = 5
+    connect_timeout_s: int = 10
     system_identifier: str = ""
     """When set, every session asks the server for it first and refuses to work on another server."""
 

@@ -1,20 +1,24 @@
-"""A real server with databases made for one test."""
+"""Real databases made for one test, a shop to back up and restore, and people who look at its pages."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 from django.db import connection, connections
+from django.test import Client
 from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
+from backups import actions
 from backups.engines.base import Connection
 from backups.engines.postgresql import PostgreSQLEngine
+from backups.models import Plan
 from core.roles import Role
 from tests import factories
 from tests.backups.postgresql import PREFIX, run, session
@@ -133,7 +137,7 @@ def sample(target_server, engine, tmp_path_factory) -> Iterator[tuple[SampleData
 
 @pytest.fixture
 def shop(transactional_db, sample, tmp_path, settings) -> Iterator[Shop]:
-    """A shop with a live database of its own, a plan, and an operator. At the end nothing may be left over."""
+    """A shop with a live database of its own, a plan, and an operator."""
     settings.DATA_DIR = tmp_path / "data"
     template, folder = sample
     root = tmp_path / "archives"
@@ -147,3 +151,29 @@ def shop(transactional_db, sample, tmp_path, settings) -> Iterator[Shop]:
     if shop.service is not None:
         shop.service.kill()
     factories.drop_databases(template.server, database.name)
+
+
+# -- the pages ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def manager(db) -> Client:
+    return factories.browser(factories.PersonFactory(username="mara", role=Role.MANAGER))
+
+
+@pytest.fixture
+def operator(db) -> Client:
+    return factories.browser(factories.PersonFactory(username="olga", role=Role.OPERATOR))
+
+
+@pytest.fixture
+def administrator(db) -> Client:
+    return factories.browser(factories.PersonFactory(username="anna", role=Role.ADMINISTRATOR))
+
+
+@pytest.fixture
+def plan(db) -> Plan:
+    """A plan with a schedule, whose database and storage do not exist."""
+    expected = {"expected_min": timedelta(minutes=15), "expected_max": timedelta(minutes=30)}
+    plan = factories.PlanFactory(keep_days=7, **expected)
+    return actions.save_plan(plan, cron="0 2 * * *", misfire="latest", enabled=True)

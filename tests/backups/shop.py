@@ -204,3 +204,18 @@ def describe(folder: Path, facts: manifest.DumpFacts) -> Manifest:
     described = Manifest.of(facts, operation_id=1, plan="nightly", name=folder.name, created_at=datetime.now(UTC))
     manifest.write(folder, described)
     return described
+
+
+def corrupt(shop: Shop) -> None:
+    """Overwrite a file without which the server cannot open the database."""
+    with session_on(shop.database.server) as session:
+        session.execute("CHECKPOINT")
+        query = "SELECT current_setting('data_directory'), oid FROM pg_database WHERE datname = %s"
+        data, oid = session.execute(query, [shop.database.name]).fetchone()
+    path = Path(data, "base", str(oid), "pg_filenode.map")
+    path.write_bytes(b"\0" * path.stat().st_size)
+
+
+def steps(operation: Operation) -> dict[str, str]:
+    """How each step ended."""
+    return dict(operation.steps.in_order().values_list("name", "state"))

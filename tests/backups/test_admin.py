@@ -2,52 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import uuid
-from collections.abc import Callable
-from datetime import timedelta
 
 import pytest
 from django.test import Client
 
 from backups import actions
-from backups.models import Plan, Restore, Storage
+from backups.models import Restore
 from core.roles import Role
-from operations.models import Operation, OperationStep, Schedule
+from operations.models import Operation, OperationStep
 from tests.factories import (
     ArchiveFactory,
     OperationFactory,
     PersonFactory,
-    PlanFactory,
     RestoreFactory,
-    StorageFactory,
-    TargetFactory,
     browser,
 )
-from tests.furnished import HOUR, confirm_pages, crowd, fingerprint, pages
-from tests.pages import Page, counted, page_of
+from tests.furnished import HOUR, confirm_pages, fingerprint, pages
+from tests.pages import Page, page_of
 
-
-@pytest.fixture
-def manager(db) -> Client:
-    return browser(PersonFactory(username="mara", role=Role.MANAGER))
-
-
-@pytest.fixture
-def operator(db) -> Client:
-    return browser(PersonFactory(username="olga", role=Role.OPERATOR))
-
-
-@pytest.fixture
-def administrator(db) -> Client:
-    return browser(PersonFactory(username="anna", role=Role.ADMINISTRATOR))
-
-
-@pytest.fixture
-def plan(db) -> Plan:
-    plan = PlanFactory(keep_days=7, expected_min=timedelta(minutes=15), expected_max=timedelta(minutes=30))
-    return actions.save_plan(plan, cron="0 2 * * *", misfire="latest", enabled=True)
+HAVE_NO_BAND = {"home", "plans", "archives", "restores", "storages", "operations", "schedules", "slots", "workers"}
+HAVE_NO_BAND |= {"storage", "schedule", "slot", "worker", "operation", "operation running", "operation paused"}
 
 
 class TestSeeing:
@@ -283,157 +258,3 @@ class TestDoing:
         assert "This field is required" in page.text
         self.press(operator, address, evidence="rm -r ran, df shows 20 % more")
         assert paused.steps.first().state == OperationStep.State.BY_HAND
-
-
-class TestPlanForm:
-    TYPED = {
-        "name": "Shop weekly",
-        "folder": "shop/weekly",
-        "cron": "0 3 * * 0",
-        "enabled": "on",
-        "misfire": "latest",
-        "name_pattern": "erp_backup_%Y-%m-%d_%H00",
-        "on_demand_pattern": "manual_%Y%m%d_%H%M%S",
-        "keep_days": "7",
-        "jobs": "2",
-    }
-
-    @pytest.fixture
-    def send(self, administrator) -> Callable[..., Page | str]:
-        places = {"target": str(TargetFactory().pk), "storage": str(StorageFactory().pk)}
-
-        def send(address: str = "/backups/plan/add/", **values: str) -> Page | str:
-            typed = {**self.TYPED, **places, **values}
-            response = administrator.post(address, typed)
-            if response.status_code == 302:
-                return response["Location"]
-            page = page_of(response)
-            assert "Nothing was saved" in page.text
-            shown = {key: page.post.fields.get(key, "") for key in typed}
-            assert shown == typed, "what was typed is kept"
-            return page
-
-        return send
-
-    def test_a_new_plan_has_its_schedule(self, send, administrator):
-        location = send(max_lateness="2 h", expected_min="15 min", expected_max="30 min")
-        plan = Plan.objects.get()
-        assert location == f"/backups/plan/{plan.pk}/"
-        assert (plan.schedule.crontab.hour, plan.schedule.crontab.day_of_week) == ("3", "0")
-        assert plan.schedule.max_lateness == 2 * HOUR
-        assert (plan.expected_min, plan.expected_max) == (HOUR / 4, HOUR / 2)
-        text = page_of(administrator.get(location)).text
-        assert "0 3 * * 0" in text and "Europe/Berlin" in text and "7 days" in text
-
-    def test_editing_shows_what_is_stored(self, send, administrator):
-        location = send()
-        form = page_of(administrator.get(f"{location}change/")).post
-        assert form.fields["cron"] == "0 3 * * 0" and form.fields["enabled"] == "on"
-        send(f"{location}change/", cron="", enabled="")
-        plan = Plan.objects.get()
-        assert plan.schedule.enabled is False
-        assert "On demand" in page_of(administrator.get("/backups/plan/")).text
-
-    @pytest.mark.parametrize(
-        ("values", "words"),
-        [
-            ({"cron": "0 3 * *"}, "Write five fields"),
-            ({"cron": "99 3 * * *"}, "“99 3 * * *” is not a schedule: '99', not in 0-59 for Minutes."),
-            ({"cron": "0 3 30 2 *"}, "never occurs"),
-            ({"cron": "0 3 * * monday-ish"}, "is not a schedule"),
-            ({"name_pattern": "../%Y-%m-%d"}, "leads into another folder"),
-            ({"name_pattern": "nightly"}, "gives every archive the same name"),
-            ({"on_demand_pattern": "%Y-%Q"}, "uses %Q, which is not known here"),
-            ({"folder": "../outside"}, "Write a folder below the storage's"),
-            ({"folder": "/etc"}, "Write a folder below the storage's"),
-            ({"folder": ".hidden"}, "Write a folder below the storage's"),
-            ({"keep_days": "0"}, "Keep archives for at least one day"),
-            ({"keep_last": "-1"}, "greater than or equal to 0"),
-            ({"jobs": "99"}, "Between 1 and 16"),
-            ({"name": ""}, "This field is required"),
-            ({"max_lateness": "soon"}, "Write a number with its unit"),
-        ],
-    )
-    def test_what_is_wrong_is_said_and_what_was_typed_is_kept(self, send, values, words):
-        page = send(**values)
-        assert isinstance(page, Page) and words in page.text
-        assert not Plan.objects.exists() and not Schedule.objects.exists()
-
-    def test_a_storage_is_an_absolute_folder(self, administrator):
-        host = StorageFactory().host
-        fields = {"name": "nas", "kind": "local", "host": host.pk}
-        page = page_of(administrator.post("/backups/storage/add/", {**fields, "root": "backups/../etc"}))
-        assert "Write an absolute folder" in page.text
-        assert administrator.post("/backups/storage/add/", {**fields, "root": "/backups"}).status_code == 302
-        assert Storage.objects.filter(root="/backups").exists()
-
-
-class TestLists:
-    def test_csv_has_the_filtered_rows(self, plan, manager):
-        for number in range(3):
-            ArchiveFactory(plan=plan, name=f"backup_{number}", reason="=cmd()" if number else "")
-        ArchiveFactory(plan=plan, failed=True)
-        response = manager.get("/backups/archive/export/?state__exact=available")
-        rows = list(csv.DictReader(io.StringIO(b"".join(response.streaming_content).decode())))
-        assert response["Content-Type"].startswith("text/csv")
-        assert {row["Name"] for row in rows} == {"backup_0", "backup_1", "backup_2"}
-        assert {row["State"] for row in rows} == {"Verified"} and {row["Target"] for row in rows} == {str(plan.target)}
-        for name in ("plan", "restore", "storage"):
-            assert manager.get(f"/backups/{name}/export/").status_code == 200
-
-    def test_searching_and_filtering(self, plan, manager):
-        ArchiveFactory(plan=plan, name="needle")
-        ArchiveFactory(plan=plan, name="hay")
-        for query in ("q=needle", f"plan__id__exact={plan.pk}&q=needle", "state__exact=available&o=2&q=needle"):
-            text = page_of(manager.get(f"/backups/archive/?{query}")).text
-            assert "needle" in text and "hay" not in text, query
-        assert "Nothing matches" in page_of(manager.get("/backups/archive/?q=nobody-wrote-this")).text
-
-
-HAVE_NO_BAND = {"home", "plans", "archives", "restores", "storages", "operations", "schedules", "slots", "workers"}
-HAVE_NO_BAND |= {"storage", "schedule", "slot", "worker", "operation", "operation running", "operation paused"}
-
-# The committed cost of a page in queries, with 60 rows in every table. More needs a reason.
-BASELINE = {
-    "home": 17,
-    "plans": 7,
-    "archives": 7,
-    "restores": 6,
-    "storages": 6,
-    "operations": 8,
-    "schedules": 6,
-    "slots": 7,
-    "workers": 6,
-    "wizard": 5,
-    "wizard with a database": 6,
-    "plan": 7,
-    "archive": 9,
-    "archive live": 8,
-    "restore": 6,
-    "restore live": 6,
-    "storage": 6,
-    "operation": 11,
-    "operation live": 9,
-    "schedule": 8,
-    "slot": 7,
-    "worker": 5,
-    "plan form": 7,
-    "clean up": 9,
-    "csv of archives": 7,
-}
-
-
-def test_what_pages_cost(administrator):
-    """No page reads row by row, and each costs what it did when its number was committed."""
-    addresses = crowd()
-    administrator.get("/")  # content types and the like are read once a process
-    found, seen = {}, {}
-    for name, address in addresses.items():
-        with counted() as queries:
-            response = administrator.get(address)
-            if response.streaming:
-                b"".join(response.streaming_content)
-        assert response.status_code in (200, 286), name
-        found[name], seen[name] = len(queries), "\n".join(query["sql"][:300] for query in queries)
-    more = {name: (count, BASELINE[name]) for name, count in found.items() if count != BASELINE[name]}
-    assert found == BASELINE, "\n\n".join(f"{name} {counts}\n{seen[name]}" for name, counts in more.items())

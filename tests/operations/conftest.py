@@ -21,12 +21,15 @@ from django.db.models.functions import Now
 from pytest_django import DjangoDbBlocker
 
 from core.models import User
-from operations import actions, dispatch
-from operations.models import Operation
+from operations import actions, control, dispatch, engine
+from operations.context import StepContext
+from operations.exceptions import OperationError
+from operations.models import LogLine, Operation
 from opsportal.stack.identity import Account
 from opsportal.stack.process import die_with_parent
 from opsportal.stack.programs import redis_server
 from tests.operations import samples
+from tests.operations.samples import Died, Script
 
 TABLES = (
     "operations_slot",
@@ -190,3 +193,43 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
         made.start()
         yield made
         made.stop()
+
+
+# -- scripts for the sample procedures --------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "UNDO_RETRY_S", (0.0, 0.0))
+
+
+def fail(sentence: str) -> Callable[[StepContext], None]:
+    def act(ctx: StepContext) -> None:
+        raise OperationError(sentence)
+
+    return act
+
+
+def die(ctx: StepContext) -> None:
+    raise Died
+
+
+def run(operation: Operation, worker: str = "w1") -> Operation:
+    engine.run(operation.pk, worker)
+    return fresh(operation)
+
+
+def die_in(operation: Operation, script: Script, method: str) -> None:
+    """Let a worker die in that method, and the control loop notice."""
+    script.on(method, die)
+    with pytest.raises(Died):
+        engine.run(operation.pk, "w1")
+    del script.acts[method]
+    assert fresh(operation).state == "running"
+    expire(operation)
+    assert control.sweep() == 1
+    script.calls.clear()
+
+
+def log_of(operation: Operation) -> str:
+    return "\n".join(LogLine.objects.filter(operation=operation).values_list("text", flat=True))
