@@ -79,7 +79,7 @@ def storage(request: HttpRequest) -> dict[str, Any]:
             {
                 "storage": place,
                 "free": usage.free,
-                "used": usage.used,
+                "used": usage.total - usage.free,  # what is reserved is not ours either
                 "total": usage.total,
                 "status": "ok" if share > 0.2 else "warn" if share > 0.1 else "bad",
                 "word": "Room enough" if share > 0.2 else "Getting full",
