@@ -327,3 +327,23 @@ def save_plan(plan: Plan, *, cron: str, misfire: str, enabled: bool, max_latenes
             plan.schedule.save(update_fields=["enabled"])
         plan.save()
     return plan
+
+
+def delete_plan(plan: Plan) -> None:
+    """Delete a plan that has no archives, with its schedule, the decisions about its slots, and its crontab row.
+
+    Raises BackupError with a sentence when archives name the plan or it is being cleaned up.
+    """
+    with transaction.atomic():
+        # In the order in which a due slot takes them: first the schedule, then the plan.
+        schedule = Schedule.objects.select_for_update(of=("self",)).filter(plan=plan).first()
+        row = Plan.objects.select_for_update(of=("self",)).get(pk=plan.pk)
+        if row.archives.exists():
+            raise BackupError(f"{row} has archives, so it stays. Empty its schedule to stop making new ones.")
+        if Operation.objects.active().filter(procedure="backups.prune", params__plan=row.pk).exists():
+            raise BackupError(f"{row} is being cleaned up. Delete it when that has ended.")
+        row.delete()
+        if schedule is not None:
+            crontab = schedule.crontab
+            schedule.delete()
+            crontab.delete()

@@ -60,9 +60,6 @@ class Lease:
         # The monotonic deadline counts even while the side thread has not been scheduled (a stopped process).
         return self._lost.is_set() or time.monotonic() >= self._valid_until
 
-    def seconds_left(self) -> float:
-        return self._valid_until - time.monotonic()
-
     def check(self) -> None:
         if self.lost:
             raise LeaseLost(f"operation {self.operation_id} attempt {self.attempt}")

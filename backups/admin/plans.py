@@ -11,7 +11,7 @@ from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.safestring import SafeString
 
-from backups import actions, plan_removal, retention, trends
+from backups import actions, retention, trends
 from backups.admin.dry_run import dry_run
 from backups.exceptions import BackupError
 from backups.forms import BackUpForm, PlanForm
@@ -86,12 +86,12 @@ class PlanAdmin(PortalAdmin):
         )
 
     def delete_model(self, request: HttpRequest, obj: Plan) -> None:
-        plan_removal.delete_plan(obj)
+        actions.delete_plan(obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Plan]) -> None:
         with transaction.atomic():
             for plan in queryset:
-                plan_removal.delete_plan(plan)
+                actions.delete_plan(plan)
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         """The stock page names the archives that keep a plan; this is for one that came while it was read."""

@@ -4,7 +4,7 @@ import pytest
 from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule
 
-from backups import actions, plan_removal
+from backups import actions
 from backups.exceptions import BackupError
 from backups.models import Plan
 from core.roles import Role
@@ -57,7 +57,7 @@ def test_the_page_of_an_operation_outlives_its_plan(administrator):
     operation = OperationFactory(procedure="backups.prune", params={"plan": plan.pk})
     address = f"/operations/operation/{operation.pk}/"
     assert f'href="{plan.get_absolute_url()}"' in administrator.get(address).content.decode()
-    plan_removal.delete_plan(plan)
+    actions.delete_plan(plan)
     for path in (address, f"{address}live/"):
         response = administrator.get(path)
         assert response.status_code in (200, 286)
@@ -72,14 +72,14 @@ def test_archives_keep_their_plan(administrator):
     assert "archive" in page.text.lower()
     assert left() == before
     with pytest.raises(BackupError, match="has archives, so it stays"):
-        plan_removal.delete_plan(plan)
+        actions.delete_plan(plan)
 
 
 def test_a_plan_that_is_cleaned_up_waits():
     plan = scheduled()
     OperationFactory(state=Operation.State.QUEUED, procedure="backups.prune", params={"plan": plan.pk})
     with pytest.raises(BackupError, match="is being cleaned up"):
-        plan_removal.delete_plan(plan)
+        actions.delete_plan(plan)
 
 
 @pytest.mark.parametrize("way", ["page", "list"])
