@@ -21,7 +21,7 @@ from backups.engines.postgresql import PostgreSQLEngine
 from backups.models import Plan
 from core.roles import Role
 from tests import factories
-from tests.backups.postgresql import PREFIX, run, session
+from tests.backups.postgresql import MARK, PREFIX, run, session
 from tests.backups.shop import Shop, describe
 from tests.factories import SampleDatabase
 
@@ -67,7 +67,7 @@ def target(target_server) -> Connection:
         "postgres",
         target_server.user,
         target_server.password,
-        application_name="opsportal/op1/a1",
+        application_name=f"{MARK}/op1/a1",
     )
 
 

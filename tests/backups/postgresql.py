@@ -16,6 +16,10 @@ from operations.commands import Command, Result, run_checked
 
 PREFIX = f"eng{os.getpid()}"
 
+# What this process puts before "/opN/aN" in the names of its sessions: another process's sessions at the same server
+# must not look like an earlier attempt of this one's operations.
+MARK = f"opsportal/{PREFIX}"
+
 
 HOSTILE = f"-{PREFIX} \"we''ird\\' näme\n=1 %s"
 

@@ -21,7 +21,7 @@ from backups.engines.postgresql.spool import Spool
 from backups.exceptions import ArchiveDamaged, BackupError
 from backups.manifest import Manifest
 from operations.exceptions import CommandFailed
-from tests.backups.postgresql import ORDERS, PREFIX, archive, restore, run, session
+from tests.backups.postgresql import MARK, ORDERS, PREFIX, archive, restore, run, session
 
 
 class TestDamage:
@@ -113,7 +113,7 @@ class TestStopping:
     def test_a_dump_stops_and_leaves_nobody_behind(self, engine, make, admin, tmp_path):
         conn = dataclasses.replace(
             make(f"{PREFIX}_stop", *ORDERS, "CREATE TABLE other AS SELECT * FROM orders"),
-            application_name="opsportal/op77/a1",
+            application_name=f"{MARK}/op77/a1",
         )
 
         def check():
@@ -124,7 +124,7 @@ class TestStopping:
             engine.dump(conn, tmp_path, run=run, check=check)
         children = [child for child in psutil.Process().children(recursive=True) if child.status() != "zombie"]
         assert children == []
-        assert engine.end_backends(conn, "opsportal/op77") in (0, 1, 2, 3)
+        assert engine.end_backends(conn, f"{MARK}/op77") in (0, 1, 2, 3)
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("compress")]
 
     def test_counting_stops_in_the_middle_of_a_query(self, engine, make):
@@ -142,11 +142,11 @@ class TestStopping:
         assert time.monotonic() - began < 4
 
     def test_a_lost_snapshot_is_an_error_and_not_a_hang(self, engine, make, admin, tmp_path):
-        conn = dataclasses.replace(make(f"{PREFIX}_lost", *ORDERS), application_name="opsportal/op78/a1")
+        conn = dataclasses.replace(make(f"{PREFIX}_lost", *ORDERS), application_name=f"{MARK}/op78/a1")
 
         def end():
             time.sleep(0.8)
-            engine.end_backends(dataclasses.replace(conn, application_name="x"), "opsportal/op78")
+            engine.end_backends(dataclasses.replace(conn, application_name="x"), f"{MARK}/op78")
 
         with session(conn) as holder, holder.transaction():
             holder.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
@@ -159,15 +159,15 @@ class TestStopping:
 
     def test_ending_backends_keeps_to_its_operation_and_attempt(self, engine, target):
         names = [
-            "opsportal/op1/a1",
-            "opsportal/op1/a2",
-            "opsportal/op1/a10",
-            "opsportal/op12/a1",
-            "opsportal/op1",
-            "opsportal/op1/a1x",
+            f"{MARK}/op1/a1",
+            f"{MARK}/op1/a2",
+            f"{MARK}/op1/a10",
+            f"{MARK}/op12/a1",
+            f"{MARK}/op1",
+            f"{MARK}/op1/a1x",
         ]
         sessions = {name: session(target, application_name=name) for name in names}
-        conn = dataclasses.replace(target, application_name="opsportal/op1/a3")
+        conn = dataclasses.replace(target, application_name=f"{MARK}/op1/a3")
 
         def alive() -> list[str]:
             found = []
@@ -179,11 +179,11 @@ class TestStopping:
                     pass
             return found
 
-        assert engine.end_backends(conn, "opsportal/op1", before_attempt=3) == 2
+        assert engine.end_backends(conn, f"{MARK}/op1", before_attempt=3) == 2
         assert alive() == names[2:]
-        assert engine.end_backends(conn, "opsportal/op1") == 1
+        assert engine.end_backends(conn, f"{MARK}/op1") == 1
         assert alive() == names[3:]
-        assert engine.end_backends(conn, "opsportal/op1") == 0
+        assert engine.end_backends(conn, f"{MARK}/op1") == 0
         [one.close() for one in sessions.values()]
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from backups.engines.postgresql import PostgreSQLEngine
 from backups.exceptions import BackupError
-from tests.backups.postgresql import PREFIX, session, value
+from tests.backups.postgresql import MARK, PREFIX, session, value
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -129,7 +129,7 @@ class TestSwap:
             from backups.engines.base import Connection
             from backups.engines.postgresql import PostgreSQLEngine
             host, user, password, *names = sys.argv[1:]
-            conn = Connection(host, 5432, names[0], user, password, application_name="opsportal/op9/a1")
+            conn = Connection(host, 5432, names[0], user, password, application_name=f"{MARK}/op9/a1")
             engine = PostgreSQLEngine()
             print("ready", flush=True)
             sys.stdin.readline()
@@ -151,7 +151,7 @@ class TestSwap:
                 time.sleep((3.0, 0.0)[number] if number < 2 else chance.uniform(0, 0.12))
                 child.send_signal(signal.SIGKILL)
                 child.communicate()
-            engine.end_backends(conn, "opsportal/op9")
+            engine.end_backends(conn, f"{MARK}/op9")
             now = value(conn, "SELECT v FROM t")
             there = engine.database_exists(conn, old), engine.database_exists(conn, scratch)
             assert (now, *there) in {(1, False, True), (2, True, False)}
