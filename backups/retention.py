@@ -1,8 +1,8 @@
 """Which archives of a plan may go. Pure decisions over rows; removing is a procedure.
 
 An archive stays when any rule keeps it: it is marked to be kept, it is among the newest `keep_last` verified ones, it
-is younger than `keep_days`, it is in use, or it is the newest verified one of its database. With both values empty
-all stay.
+is younger than `keep_days`, it is in use, it is the newest verified one of its database, or it is newer than that one
+and nobody has read it back yet. With both values empty all stay.
 Failed and unverified archives never count towards `keep_last`.
 """
 
@@ -36,18 +36,18 @@ def judge(plan: Plan, now: datetime | None = None) -> list[Verdict]:
     """A verdict for every available archive of the plan, newest first."""
     now = now or timezone.now()
     archives = list(plan.archives.available().newest_first().defer("manifest"))
-    newest = _newest_verified(archives)
+    newest = {archive.target_id: archive for archive in _newest_verified(archives)}
     verified = [archive for archive in archives if archive.is_restore_point]
     counted = {archive.pk for archive in verified[: plan.keep_last]} if plan.keep_last else set()
     in_use = _in_use(archives)
     return [_judge_one(plan, archive, now, counted, in_use, newest.get(archive.target_id)) for archive in archives]
 
 
-def _newest_verified(archives: Iterable[Archive]) -> dict[int, int]:
-    """Database -> its newest verified archive, of any plan. A plan that was moved holds archives of two databases."""
+def _newest_verified(archives: Iterable[Archive]) -> Iterable[Archive]:
+    """The newest verified archive of each database, of any plan. A plan that was moved holds those of two databases."""
     databases = {archive.target_id for archive in archives}
-    found = Archive.objects.restore_points().filter(target__in=databases)
-    return dict(found.order_by("target_id", "-snapshot_at", "-pk").distinct("target_id").values_list("target_id", "pk"))
+    found = Archive.objects.restore_points().filter(target__in=databases).only("target", "snapshot_at")
+    return found.order_by("target_id", "-snapshot_at", "-pk").distinct("target_id")
 
 
 def _in_use(archives: Iterable[Archive]) -> set[int]:
@@ -64,7 +64,7 @@ def _judge_one(
     now: datetime,
     counted: set[int],
     in_use: set[int],
-    newest_verified: int | None,
+    newest_verified: Archive | None,
 ) -> Verdict:
     if plan.keep_days is None and plan.keep_last is None:
         return Verdict(archive, False, "no retention set: everything stays")
@@ -72,13 +72,15 @@ def _judge_one(
         return Verdict(archive, False, "marked to be kept")
     if archive.pk in in_use:
         return Verdict(archive, False, "in use by an operation")
-    if archive.pk == newest_verified:
-        return Verdict(archive, False, "the newest verified archive of its database")
     if newest_verified is None:
         return Verdict(archive, False, "the database has no verified archive yet")
+    if archive.pk == newest_verified.pk:
+        return Verdict(archive, False, "the newest verified archive of its database")
+    assert archive.snapshot_at is not None and newest_verified.snapshot_at is not None  # the database says so
+    if archive.verification == Archive.Verification.UNVERIFIED and archive.snapshot_at > newest_verified.snapshot_at:
+        return Verdict(archive, False, "newer than the newest verified archive, and not verified yet")
     if archive.pk in counted:
         return Verdict(archive, False, f"among the newest {plan.keep_last} verified")
-    assert archive.snapshot_at is not None  # the database says so for available archives
     age = now - archive.snapshot_at
     if plan.keep_days is not None and age < timedelta(days=plan.keep_days):
         return Verdict(archive, False, f"younger than {plan.keep_days} days")

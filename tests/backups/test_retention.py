@@ -60,10 +60,18 @@ class TestRules:
 
     def test_unverified_and_damaged_do_not_count(self, db):
         plan = PlanFactory(keep_last=1)
-        history(plan, 1, 2, unverified=True)
         history(plan, 3, verification=Verification.DAMAGED)
         history(plan, 4, 5)
+        history(plan, 6, unverified=True)
         assert stay(plan) == ["d4"]
+
+    def test_an_unverified_one_stays_while_it_is_newer_than_the_newest_verified(self, db):
+        """It may be the best there is: nobody has looked yet."""
+        plan = PlanFactory(keep_last=1)
+        history(plan, 1, 2, unverified=True)
+        history(plan, 3)
+        assert stay(plan) == ["d1", "d2", "d3"]
+        assert reasons(plan)["d1"] == "newer than the newest verified archive, and not verified yet"
 
     def test_failed_ones_are_not_judged(self, db):
         plan = PlanFactory(keep_last=1)
@@ -74,7 +82,8 @@ class TestRules:
     def test_the_last_verified_stays_however_old(self, db):
         plan = PlanFactory(keep_days=7)
         history(plan, 400)
-        history(plan, 300, unverified=True)
+        history(plan, 500, unverified=True)
+        history(plan, 300, verification=Verification.DAMAGED)
         assert stay(plan) == ["d400"]
         assert reasons(plan)["d400"] == "the newest verified archive of its database"
 
