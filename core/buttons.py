@@ -46,6 +46,7 @@ class Button:
     visible      `f(request, obj)`: offered now? Asked again before running
     confirm      False runs at once, by POST from the detail page
     primary      the one next action; without any, the first visible button that is not dangerous
+    follows      also offered on the page of the operation that led here, once that has ended; needs `confirm`
     icon         name known to {% icon %}
     template     of the confirm page (extend core/confirm.html); `context(request, obj)` adds to its context
     done         message after success, a sentence or `f(obj)`
@@ -62,6 +63,7 @@ class Button:
     visible: Callable[[HttpRequest, Any], bool] | None = None
     confirm: bool = True
     primary: bool = False
+    follows: bool = False
     icon: str = ""
     template: str = "core/confirm.html"
     context: Callable[[HttpRequest, Any], dict[str, Any]] | None = None

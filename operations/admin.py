@@ -7,14 +7,14 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import ObjectDoesNotExist
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 from django.urls import path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from core.admin_site import Headline, ReadOnlyAdmin, register
-from core.buttons import Button, signed_in
+from core.buttons import Button, OfferedButton, offered, signed_in
 from core.environments import EnvironmentBand
 from core.links import page_url
 from core.templatetags.portal import ago, human_duration, status
@@ -193,18 +193,30 @@ class OperationAdmin(ReadOnlyAdmin):
     def detail_context(self, request: HttpRequest, obj: Operation) -> dict[str, Any]:
         lines = list(LogLine.objects.filter(operation=obj).order_by("-pk")[: LOG_TAIL + 1])
         steps = list(obj.steps.in_order().select_related("done_by"))
+        subject = _subject(obj)
         return {
             "operation": obj,
+            "buttons": offered(self.buttons, request, obj) + self._following(request, obj, subject),
             "steps": steps,
             "current_step": next((step for step in steps if step.status == "running"), None),
             "lines": list(reversed(lines[:LOG_TAIL])),
             "log_truncated": len(lines) > LOG_TAIL,
             "log_url": page_url(obj, "log"),
-            "subject": _subject(obj),
+            "subject": subject,
             "children": obj.children.all(),
             "waiting_for": _waiting_for(obj),
             "kind": _kind(obj),
         }
+
+    def _following(self, request: HttpRequest, obj: Operation, subject: Model | None) -> list[OfferedButton]:
+        """What may be done next with what the ended operation worked on, such as undoing a restore."""
+        if subject is None or not obj.is_final:
+            return []
+        owner = self.admin_site.get_model_admin(type(subject))
+        if not owner.has_view_permission(request, subject):
+            return []
+        buttons = owner.get_buttons(request, subject)  # type: ignore[attr-defined]  # every admin here is a PortalAdmin
+        return offered([button for button in buttons if button.follows], request, subject)
 
     @admin.display(description="State", ordering="state")
     def shown_state(self, obj: Operation) -> SafeString:
@@ -234,7 +246,7 @@ def _kind(operation: Operation) -> str:
         return operation.procedure
 
 
-def _subject(operation: Operation) -> object | None:
+def _subject(operation: Operation) -> Model | None:
     """What the operation works on; None when this version does not know its procedure or the thing is gone."""
     try:
         return procedures.get(operation.procedure)(operation).subject

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, ClassVar
 from operations.exceptions import OperationError
 
 if TYPE_CHECKING:
+    from django.db.models import Model
+
     from core.models import User
     from operations.context import StepContext
     from operations.models import Operation
@@ -98,7 +100,7 @@ class Procedure:
         raise OperationError("This kind of operation cannot be retried. Start it again from the page it belongs to.")
 
     @property
-    def subject(self) -> object | None:
+    def subject(self) -> Model | None:
         """The record this operation works on, with `get_absolute_url()`, for the link on its page."""
         return None
 

@@ -57,6 +57,7 @@ class RestoreAdmin(ReadOnlyAdmin):
             context=lambda request, restore: dry_run("backups.undo_restore", "Undo", {"restore": restore.pk}),
             template="backups/dry_run_confirm.html",
             visible=_may_undo,
+            follows=True,
             danger=True,
             icon="undo",
         ),

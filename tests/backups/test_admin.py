@@ -236,6 +236,14 @@ class TestDoing:
             assert step in page.text
         assert shop.database.server.password not in page.text
 
+    def test_the_way_back_stands_on_the_page_of_the_operation_too(self, plan, operator, manager):
+        restore = RestoreFactory(archive=ArchiveFactory(plan=plan))
+        page, undo = f"/operations/operation/{restore.operation.pk}/", f"/backups/restore/{restore.pk}/do/undo/"
+        assert undo in page_of(operator.get(page)).links
+        assert undo not in page_of(manager.get(page)).links
+        Restore.objects.filter(pk=restore.pk).update(safety_copy=Restore.SafetyCopy.DROPPED)
+        assert undo not in page_of(operator.get(page)).links
+
     def test_the_name_is_typed_before_a_safety_copy_is_dropped(self, plan, operator):
         restore = RestoreFactory(archive=ArchiveFactory(plan=plan))
         address = f"/backups/restore/{restore.pk}/do/drop/"
