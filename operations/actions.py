@@ -186,13 +186,15 @@ def mark_done(operation: Operation, step_name: str, *, by: User, evidence: str) 
     return row
 
 
-def retry(operation: Operation, *, by: User, reason: str = "", key: str = "") -> Operation:
-    """Ask for the same thing again, as a new operation."""
+def retry(operation: Operation, *, by: User, reason: str = "", key: str = "", typed_name: str = "") -> Operation:
+    """Ask for the same thing again, as a new operation. What had to be typed before has to be typed again."""
     if not may_control(by, operation):
         raise PermissionDenied
     if operation.state not in (State.FAILED, State.ERRORED, State.CANCELLED):
         raise Refused("Only an operation that failed or was cancelled can be retried.")
     kind = procedures.get(operation.procedure)(operation)
+    if typed_name != kind.typed_name:
+        raise Refused(f"Type “{kind.typed_name}” exactly to confirm." if kind.typed_name else "Nothing is to be typed.")
     return kind.retry(by=by, reason=reason or operation.reason, key=key)
 
 

@@ -133,9 +133,14 @@ class OperationAdmin(ReadOnlyAdmin):
             "Retry",
             "operations.control_operation",
             run=lambda request, operation, data, key: actions.retry(
-                operation, by=signed_in(request), reason=data["reason"], key=key
+                operation,
+                by=signed_in(request),
+                reason=data["reason"],
+                key=key,
+                typed_name=data.get("typed_name", ""),
             ),
             form=RetryForm,
+            form_kwargs=lambda request, operation: {"expected": _typed_name(operation)},
             consequence="The same thing is asked for again, as a new operation.",
             visible=_controllable(State.FAILED, State.ERRORED, State.CANCELLED),
             icon="refresh",
@@ -244,6 +249,14 @@ def _kind(operation: Operation) -> str:
         return procedures.get(operation.procedure).title
     except (OperationError, ObjectDoesNotExist):
         return operation.procedure
+
+
+def _typed_name(operation: Operation) -> str:
+    """What has to be typed before the operation is asked for again."""
+    try:
+        return procedures.get(operation.procedure)(operation).typed_name
+    except (OperationError, ObjectDoesNotExist):
+        return ""
 
 
 def _subject(operation: Operation) -> Model | None:

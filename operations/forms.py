@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 
-from core.forms import OptionalReasonForm
+from core.forms import OptionalReasonForm, TypedNameForm
 
 
 class CancelForm(OptionalReasonForm):
@@ -23,8 +23,13 @@ class TakeOverForm(forms.Form):
         self.fields["step"].choices = [("", "The next step, whichever it is"), *steps]  # type: ignore[attr-defined]
 
 
-class RetryForm(OptionalReasonForm):
-    """Why it is tried again, if you like to say."""
+class RetryForm(OptionalReasonForm, TypedNameForm):
+    """Why it is tried again, if you like to say; and the name of what would be replaced, if there is one."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.expected:
+            del self.fields["typed_name"]
 
 
 class EvidenceForm(forms.Form):

@@ -100,6 +100,11 @@ class Procedure:
         raise OperationError("This kind of operation cannot be retried. Start it again from the page it belongs to.")
 
     @property
+    def typed_name(self) -> str:
+        """What a person types before this is asked for again, because it replaces or destroys it; empty: nothing."""
+        return ""
+
+    @property
     def subject(self) -> Model | None:
         """The record this operation works on, with `get_absolute_url()`, for the link on its page."""
         return None

@@ -56,6 +56,10 @@ class DropSafetyCopy(TargetProcedure):
             restore.save(update_fields=["safety_copy"])
         ctx.conclude(f"Dropped {database}.")
 
+    @property
+    def typed_name(self) -> str:
+        return self.restore.safety_database
+
     def retry(self, *, by: User | None, reason: str, key: str) -> Operation:
         return actions.request_drop_safety_copy(
             self.restore, by=by, reason=reason, key=key or None, retry_of=self.operation

@@ -242,6 +242,10 @@ class RestoreArchive(AroundService):
 
     # -- end ------------------------------------------------------------------------------------------------------
 
+    @property
+    def typed_name(self) -> str:
+        return self.into
+
     def retry(self, *, by: User | None, reason: str, key: str) -> Operation:
         before = self.restore
         return actions.request_restore(

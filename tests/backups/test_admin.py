@@ -252,6 +252,21 @@ class TestDoing:
         _, location = self.press(operator, address, reason="No room", typed_name=restore.safety_database)
         assert location == f"/operations/operation/{Operation.objects.latest('pk').pk}/"
 
+    def test_a_restore_is_retried_with_its_name_typed_again(self, plan, operator):
+        failed = RestoreFactory(archive=ArchiveFactory(plan=plan)).operation
+        Operation.objects.filter(pk=failed.pk).update(
+            state=Operation.State.FAILED,
+            procedure="backups.restore",
+            params={"archive": failed.restore.archive.pk, "into": plan.target.database},
+        )
+        address = f"/operations/operation/{failed.pk}/do/retry/"
+        for typed in ({}, {"typed_name": "elsewhere"}):
+            page, location = self.press(operator, address, **typed)
+            assert location == "" and f"Type “{plan.target.database}” to confirm" in page.text
+        assert not Operation.objects.filter(retry_of=failed).exists()
+        _, location = self.press(operator, address, typed_name=plan.target.database)
+        assert location == f"/operations/operation/{Operation.objects.get(retry_of=failed).pk}/"
+
     def test_controlling_an_operation(self, plan, operator):
         fields = {"procedure": "backups.prune", "params": {"plan": plan.pk}}
         queued = OperationFactory(state=Operation.State.QUEUED, **fields)

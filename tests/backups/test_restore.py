@@ -16,6 +16,7 @@ from backups import actions, manifest
 from backups.exceptions import BackupError
 from backups.models import Archive, Restore
 from operations import actions as operations
+from operations.exceptions import Refused
 from operations.models import Operation, OperationStep
 from tests.backups.shop import Shop, corrupt, rewrite, steps
 from tests.factories import SAMPLE_ROWS, session_on
@@ -227,7 +228,9 @@ class TestRestore:
         failed = shop.run(shop.restore(archive, override_reason="No time.", reason="Orders are gone"))
         shop.target.system_identifier = ""
         shop.target.save()
-        again = operations.retry(failed, by=shop.operator)
+        with pytest.raises(Refused, match=f"Type “{shop.database.name}” exactly"):
+            operations.retry(failed, by=shop.operator)
+        again = operations.retry(failed, by=shop.operator, typed_name=shop.database.name)
         assert again.retry_of == failed
         shop.done(again)
         was, now = failed.restore, again.restore
