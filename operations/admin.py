@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
@@ -20,6 +19,7 @@ from core.links import page_url
 from core.templatetags.portal import ago, human_duration, status
 from operations import actions, locks, procedures, whole_log
 from operations.exceptions import OperationError
+from operations.filters import EnvironmentKindFilter, ProcedureFilter, WentWrongFilter
 from operations.forms import CancelForm, EvidenceForm, RetryForm, TakeOverForm
 from operations.models import LogLine, Operation, OperationStep, Schedule, Slot, WorkerNode
 
@@ -77,20 +77,6 @@ def _evidence_form(request: HttpRequest, operation: Operation) -> dict[str, Any]
     return {"step": step.name if step else "", "title": step.title if step else ""}
 
 
-class WentWrongFilter(admin.SimpleListFilter):
-    """Failed and errored together: to whoever looks for what went wrong they are one."""
-
-    title, parameter_name = "went wrong", "went_wrong"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("7", "In the last 7 days"), ("ever", "Ever")]
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Operation]:
-        within = {"7": timedelta(days=7), "ever": None}
-        value = self.value()
-        return queryset.went_wrong(within[value]) if value in within else queryset
-
-
 @register(Operation)
 class OperationAdmin(ReadOnlyAdmin):
     """Everything the portal was asked to do, and how far it is."""
@@ -101,7 +87,7 @@ class OperationAdmin(ReadOnlyAdmin):
     list_display = ("shown_state", "title", "environment", "asked_by", "asked", "took")
     list_display_links = ("title",)
     phone_columns = ("title", "shown_state", "asked")
-    list_filter = (WentWrongFilter, "state", "procedure", "trigger", "environment_kind")
+    list_filter = (WentWrongFilter, "state", ProcedureFilter, "trigger", EnvironmentKindFilter)
     search_fields = ("title", "message", "reason")
     list_select_related = ("requested_by",)
     detail_template = "operations/operation_detail.html"

@@ -72,6 +72,9 @@ def test_no_list_is_forgotten():
     assert listed == set(MAKERS)
 
 
+MOST_QUERIES = 8
+
+
 @pytest.mark.parametrize("label", MAKERS)
 def test_thirty_rows_cost_what_one_costs(label):
     client = factories.browser(factories.PersonFactory(is_superuser=True))
@@ -93,3 +96,4 @@ def test_thirty_rows_cost_what_one_costs(label):
     thirty, queries = cost()
     assert seen[1] >= seen[0] + 29 or seen[1] == 50, "the rows must be on the page"
     assert thirty == one, queries
+    assert thirty <= MOST_QUERIES, queries

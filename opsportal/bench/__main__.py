@@ -14,7 +14,7 @@ import django
 if TYPE_CHECKING:
     from opsportal.bench.report import Figure
 
-PARTS = ("backup", "restore", "clicks", "throughput")
+PARTS = ("backup", "restore", "clicks", "lists", "throughput")
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -23,11 +23,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size-mb", type=float, default=640, help="size of the database (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each backup and restore (%(default)s)")
     parser.add_argument("--clicks", type=int, default=100, help="clicks and empty operations (%(default)s)")
+    parser.add_argument("--operations", type=int, default=100_000, help="length of the lists (%(default)s)")
     parser.add_argument("--only", choices=PARTS, action="append", help="measure only this; may be repeated")
     parser.add_argument("--json", type=Path, help="where to write every sample (DATA_DIR/bench.json)")
     wishes = parser.parse_args(argv)
-    if wishes.size_mb <= 0 or wishes.rounds < 1 or wishes.clicks < 1:
-        parser.error("--size-mb, --rounds and --clicks must be above zero")
+    if wishes.size_mb <= 0 or min(wishes.rounds, wishes.clicks, wishes.operations) < 1:
+        parser.error("--size-mb, --rounds, --clicks and --operations must be above zero")
     return wishes
 
 
@@ -38,7 +39,7 @@ def say(text: str) -> None:
 
 def run(wishes: argparse.Namespace) -> tuple[dict[str, Any], list[Figure]]:
     """Everything that was asked for: the circumstances and the figures."""
-    from opsportal.bench import backup, bare, clicks, portal, restore, throughput
+    from opsportal.bench import backup, bare, clicks, lists, portal, restore, throughput
     from opsportal.bench.server import Server
 
     parts = set(wishes.only or PARTS)
@@ -70,6 +71,9 @@ def run(wishes: argparse.Namespace) -> tuple[dict[str, Any], list[Figure]]:
             if "clicks" in parts:
                 say("Clicks ...")
                 figures += clicks.figures(*clicks.measure(ours, place, wishes.clicks))
+            if "lists" in parts:
+                say(f"Lists of {wishes.operations:,} operations ...")
+                figures += lists.figures(lists.measure(ours, place, wishes.operations, min(wishes.clicks, 30)))
             if "throughput" in parts:
                 say("Empty operations ...")
                 figures += throughput.figures(*throughput.measure(wishes.clicks * 3))

@@ -23,12 +23,23 @@ class Browser:
         self.port = port
         self.cookies: dict[str, str] = {}
 
+    def sign_in(self, place: Place) -> None:
+        """As the operator of the measurement."""
+        fields = self.get("/login/")
+        self.post("/login/", {**fields, "username": place.by.username, "password": place.password})
+
+    def read(self, path: str) -> str:
+        """A page as text; anything but 200 is an error."""
+        status, body = self._ask("GET", path)
+        if status != 200:
+            raise BenchError(f"{path} answered {status}; see the log of the web server.")
+        return body
+
     def get(self, path: str) -> dict[str, str]:
         """The hidden fields of the page's form."""
-        status, body = self._ask("GET", path)
-        fields = dict(_FIELD.findall(body))
-        if status != 200 or "csrfmiddlewaretoken" not in fields:
-            raise BenchError(f"{path} answered {status} without the form that was expected.")
+        fields = dict(_FIELD.findall(self.read(path)))
+        if "csrfmiddlewaretoken" not in fields:
+            raise BenchError(f"{path} came without the form that was expected.")
         return fields
 
     def post(self, path: str, values: dict[str, str]) -> None:
@@ -57,8 +68,7 @@ class Browser:
 def measure(portal: Portal, place: Place, count: int) -> tuple[list[float], list[float]]:
     """Seconds from the POST to the first step, and of the answer to the POST itself, `count` times."""
     browser = Browser(portal.port)
-    fields = browser.get("/login/")
-    browser.post("/login/", {**fields, "username": place.by.username, "password": place.password})
+    browser.sign_in(place)
     # A clean-up that finds nothing: the shortest operation that has a button.
     path = f"/backups/plan/{place.plan.pk}/do/prune/"
     to_step, to_answer = [], []

@@ -56,7 +56,7 @@ def bench(environment, *options):
 
 def test_every_part_measures_a_tiny_database(surroundings, target_server):
     path = Path(surroundings["DATA_DIR"]) / "result.json"
-    done = bench(surroundings, "--size-mb=3", "--rounds=1", "--clicks=2", f"--json={path}")
+    done = bench(surroundings, "--size-mb=3", "--rounds=1", "--clicks=2", "--operations=300", f"--json={path}")
     assert done.returncode == 0, done.stdout + done.stderr
 
     result = json.loads(path.read_text())
@@ -66,6 +66,8 @@ def test_every_part_measures_a_tiny_database(surroundings, target_server):
         ("worker above idle (PSS)", 64),
         ("Restore: load / pg_restore -j2", 1.15),
         ("Click to first step", None),
+        ("Lists of operations, all questions", 0.15),
+        ("search", 0.15),
         ("outage of a reconnecting client", None),
         ("Empty operations carried out", None),
     ):
