@@ -39,7 +39,7 @@ BASELINE = {
     "archives": 7,
     "restores": 6,
     "storages": 6,
-    "operations": 8,
+    "operations": 6,
     "schedules": 6,
     "slots": 7,
     "workers": 6,

@@ -63,7 +63,7 @@ class PostgreSQLEngine(BackupEngine):
 
     def restore_commands(self, conn: Connection, folder: Path, scratch: str, *, jobs: int = 2) -> list[Command]:
         return [
-            load.restore_command(self.clients, conn, folder, scratch, jobs),
+            *load.restore_commands(self.clients, conn, folder, scratch, jobs),
             load.analyze_command(self.clients, conn, scratch, jobs),
         ]
 

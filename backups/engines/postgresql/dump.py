@@ -36,9 +36,12 @@ _LISTED = re.compile(r"^(\d+); \d+ (\d+) TABLE DATA ")
 
 def dump_command(clients: Clients, conn: Connection, folder: Path, jobs: int, snapshot: str, *, zstd: bool) -> Command:
     """pg_dump into ``folder``. Two jobs at least: only then does it say when a table is finished."""
+    # With the planner's statistics in the archive a restore need not gather them anew.
+    extra = ("--statistics",) if clients.version("pg_dump")[0] >= 18 else ()
     return clients.command(
         conn,
         "pg_dump",
+        *extra,
         "--format=directory",
         f"--jobs={max(2, jobs)}",
         f"--file={folder}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -16,8 +17,13 @@ from backups.engines.postgresql.spool import SUFFIX
 from backups.manifest import FileEntry, HashedReader, Manifest, check_files, check_listing
 from operations.commands import Command
 
-# What is loaded is worth nothing until the swap, whose commit flushes everything before it.
-OPTIONS = "-c synchronous_commit=off -c maintenance_work_mem=256MB -c default_transaction_read_only=off"
+# What is loaded is worth nothing until the swap, whose commit flushes everything before it. pg_restore runs several
+# jobs side by side; if each building of an index brought helpers of its own, they would stand in each other's way.
+OPTIONS = (
+    "-c synchronous_commit=off -c maintenance_work_mem=256MB -c max_parallel_maintenance_workers=0"
+    " -c default_transaction_read_only=off"
+)
+CONTENTS = "toc.dat"
 _FINISHED = re.compile(r"pg_restore: finished item (\d+) TABLE DATA ")
 
 
@@ -39,11 +45,31 @@ def restore_command(clients: Clients, conn: Connection, source: Path, scratch: s
     )
 
 
+def restore_commands(
+    clients: Clients, conn: Connection, source: Path, scratch: str, jobs: int, *extra: str
+) -> list[Command]:
+    """What loads an archive, the table data in the last one.
+
+    Where the archive has to be unpacked first, its tables are created while that goes on.
+    """
+    if clients.has_zstd():
+        return [restore_command(clients, conn, source, scratch, jobs, *extra)]
+    return [
+        restore_command(clients, conn, source, scratch, 1, "--section=pre-data", *extra),
+        restore_command(clients, conn, source, scratch, jobs, "--section=data", "--section=post-data", *extra),
+    ]
+
+
 def analyze_command(clients: Clients, conn: Connection, database: str, jobs: int) -> Command:
-    """ANALYZE of every table. The system's own belong to the superuser and were not loaded; older clients try them."""
+    """ANALYZE of every table whose statistics were not in the archive.
+
+    The system's own tables belong to the superuser and were not loaded; older clients try them.
+    """
     arguments = ["--analyze-only", f"--jobs={jobs}", "--no-password", f"--dbname={conninfo(database)}"]
     if clients.version("vacuumdb")[0] >= 16:
         arguments += ["--exclude-schema=pg_catalog", "--exclude-schema=information_schema"]
+    if clients.version("vacuumdb")[0] >= 18:
+        arguments += ["--missing-stats-only"]
     return clients.command(conn, "vacuumdb", *arguments)
 
 
@@ -69,16 +95,18 @@ def load(
     if clients.has_zstd():
         log("Checking the SHA-256 of every file.")
         check_files(folder, manifest, progress, check)
-        _restore(restore_command(clients, conn, folder, scratch, jobs, *extra), manifest, run, progress, check)
+        (command,) = restore_commands(clients, conn, folder, scratch, jobs, *extra)
+        _restore(command, manifest, run, progress, check)
         return
     spool = work_dir / f"unpacked-{scratch.encode().hex()[-40:]}"
     try:
         with disk_errors(work_dir):
             shutil.rmtree(spool, ignore_errors=True)
             spool.mkdir(parents=True, mode=0o700)
-            log("Unpacking, checking the SHA-256 of every file on the way.")
-            _unpack(folder, manifest, spool, jobs, progress, check)
-        _restore(restore_command(clients, conn, spool, scratch, jobs, *extra), manifest, run, progress, check)
+            log("Unpacking, checking the SHA-256 of every file on the way; meanwhile the tables are created.")
+            tables, rest = restore_commands(clients, conn, spool, scratch, jobs, *extra)
+            _unpack(folder, manifest, spool, jobs, progress, check, meanwhile=lambda: run(tables))
+        _restore(rest, manifest, run, progress, check)
     finally:
         shutil.rmtree(spool, ignore_errors=True)
 
@@ -94,8 +122,19 @@ def _without_tablespaces(conn: Connection, manifest: Manifest, log: Log) -> tupl
     return ()
 
 
-def _unpack(folder: Path, manifest: Manifest, spool: Path, threads: int, progress: Progress, check: Check) -> None:
-    """Unpack everything with a few threads; the portal's callbacks are called in this one."""
+def _unpack(
+    folder: Path,
+    manifest: Manifest,
+    spool: Path,
+    threads: int,
+    progress: Progress,
+    check: Check,
+    meanwhile: Callable[[], object],
+) -> None:
+    """Unpack everything with a few threads; the portal's callbacks are called in this one.
+
+    `meanwhile` is called when the table of contents is there and the rest is under way.
+    """
     done: dict[str, int] = {}
     stop = threading.Event()
 
@@ -112,8 +151,10 @@ def _unpack(folder: Path, manifest: Manifest, spool: Path, threads: int, progres
     with ThreadPoolExecutor(max(1, threads), thread_name_prefix="unpack") as pool:
         waiting: set[Future[None]] = set()
         try:
-            entries = sorted(manifest.files, key=lambda entry: -entry.size)
+            contents, *entries = sorted(manifest.files, key=lambda entry: (entry.path != CONTENTS, -entry.size))
+            one(contents)
             waiting = {pool.submit(one, entry) for entry in entries}
+            meanwhile()
             while waiting:
                 finished, waiting = wait(waiting, timeout=0.2)
                 for job in finished:
