@@ -128,8 +128,8 @@ class TestSwap:
             import sys
             from backups.engines.base import Connection
             from backups.engines.postgresql import PostgreSQLEngine
-            host, user, password, *names = sys.argv[1:]
-            conn = Connection(host, 5432, names[0], user, password, application_name=f"{MARK}/op9/a1")
+            host, user, password, session_name, *names = sys.argv[1:]
+            conn = Connection(host, 5432, names[0], user, password, application_name=session_name)
             engine = PostgreSQLEngine()
             print("ready", flush=True)
             sys.stdin.readline()
@@ -137,9 +137,10 @@ class TestSwap:
             """
         )
         chance, outcomes = random.Random(11), set()
+        arguments = [conn.host, conn.user, conn.password, f"{MARK}/op9/a1", conn.database, scratch, old]
         for number in range(8):
             child = subprocess.Popen(
-                [sys.executable, "-c", code, conn.host, conn.user, conn.password, conn.database, scratch, old],
+                [sys.executable, "-c", code, *arguments],
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
