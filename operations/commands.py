@@ -6,7 +6,6 @@ its descendants within a second when the worker dies.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
 import re
@@ -19,14 +18,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO
 
 from operations.exceptions import CommandFailed
 from operations.masking import MASK, Masker, mask
+from operations.secret_files import secret_files
 
 GUARD = Path(__file__).with_name("guard.py")
 GRACE_S = 5.0
@@ -47,7 +47,7 @@ class Command:
     ``env`` is added to the allow-list (PATH, HOME, TMPDIR, LANG, LC_ALL, TZ); nothing else of the worker's environment
     reaches the program. ``secrets`` are masked wherever they would appear. ``secret_files`` maps the name of an
     environment variable to the content of a file that exists only in memory (mode 0600) and whose path the variable
-    gets, e.g. PGPASSFILE.
+    gets, e.g. PGPASSFILE. ``explain`` may know better than the exit code what a failure means.
     """
 
     argv: tuple[str, ...]
@@ -56,6 +56,7 @@ class Command:
     secret_files: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeout_s: float = 3600
     cwd: Path | None = None
+    explain: Callable[[Result], str] | None = field(default=None, repr=False, compare=False)
 
     def shown(self) -> str:
         """The command as a page displays it: shell quoting, secrets masked, secret files named but not opened."""
@@ -131,6 +132,8 @@ def _sentence(command: Command, result: Result) -> str:
             f"{name} was still running after {command.timeout_s:g} seconds and was ended. "
             "Allow more time, or look at what it waits for."
         )
+    if command.explain and (sentence := command.explain(result)):
+        return sentence
     how = f"exit code {result.code}" if result.code < 128 else f"signal {result.code - 128}"
     last = [line for line in result.stderr.strip().splitlines() if line.strip()][-2:]
     said = " It said: " + " / ".join(last)[-500:] if last else " It said nothing; look at the log of the operation."
@@ -143,8 +146,8 @@ def _start(command: Command, stdin: BinaryIO | None, stack: ExitStack) -> tuple[
     _check(command, environment)
     control, guard_end = socket.socketpair()
     stack.callback(control.close)
-    with guard_end, _secret_files(command) as files:
-        environment.update({name: f"/proc/self/fd/{fd}" for name, fd in files.items()})
+    environment.update(stack.enter_context(secret_files(command.secret_files)))
+    with guard_end:
         guard = [sys.executable, "-I", "-S", str(GUARD), str(guard_end.fileno()), str(os.getpid()), "--"]
         source, feeder = _stdin(stdin)
         try:
@@ -156,7 +159,7 @@ def _start(command: Command, stdin: BinaryIO | None, stack: ExitStack) -> tuple[
                 env=environment,
                 cwd=command.cwd,
                 start_new_session=True,
-                pass_fds=(guard_end.fileno(), *files.values()),
+                pass_fds=(guard_end.fileno(),),
                 bufsize=0,
             )
         except OSError as error:
@@ -187,22 +190,6 @@ def _check(command: Command, environment: Mapping[str, str]) -> None:
 
 def _not_started(message: str) -> CommandFailed:
     return CommandFailed(message, Result(code=127, seconds=0.0, stderr=message))
-
-
-@contextmanager
-def _secret_files(command: Command) -> Iterator[dict[str, int]]:
-    """Memory files with the secrets, by variable name. A regular file of mode 0600, as libpq and ssh require."""
-    with ExitStack() as stack:
-        files = {}
-        for name, content in command.secret_files.items():
-            fd = os.memfd_create("secret", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            stack.callback(os.close, fd)
-            os.fchmod(fd, 0o600)
-            os.write(fd, content.encode("utf-8", "surrogateescape"))
-            seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-            files[name] = fd
-        yield files
 
 
 def _stdin(stdin: BinaryIO | None) -> tuple[int, BinaryIO | None]:
