@@ -6,7 +6,7 @@ from typing import Any
 
 from backups.manifest import table_key
 from backups.models import Archive
-from backups.reach import connection_for, engine_for
+from backups.reach import connected, engine_for
 from core.exceptions import PortalError
 
 
@@ -18,7 +18,8 @@ def preview(archive: Archive) -> dict[str, Any]:
     """
     target = archive.target
     try:
-        live = engine_for(target).live_rows(connection_for(target, "opsportal/preview"))
+        with connected(target, "opsportal/preview") as conn:
+            live = engine_for(target).live_rows(conn)
     except PortalError as error:
         return {"readable": False, "why": error.message}
     described = (archive.manifest or {})["tables"]

@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from catalog.models import DatabaseTarget
 
 
+TARGET = ("target__component__environment__service", "target__via__via")
+
+
 class PlanQuerySet(models.QuerySet["Plan"]):
     def with_place(self) -> PlanQuerySet:
         """With everything a page about a plan names."""
-        return self.select_related("target__component__environment__service", "storage__host", "schedule__crontab")
+        return self.select_related(*TARGET, "storage__host", "schedule__crontab")
 
     def with_newest(self) -> PlanQuerySet:
         """With `newest_at`, the moment of the newest restore point."""
@@ -45,7 +48,11 @@ class ArchiveQuerySet(models.QuerySet["Archive"]):
     def with_place(self) -> ArchiveQuerySet:
         """With everything a page about an archive names; without the manifest, which may be large."""
         return self.select_related(
-            "plan", "target__component__environment__service", "storage__host", "operation__requested_by"
+            "plan",
+            "target__component__environment__service",
+            "target__via__via",
+            "storage__host",
+            "operation__requested_by",
         ).defer("manifest")
 
 
@@ -56,5 +63,10 @@ class RestoreQuerySet(models.QuerySet["Restore"]):
     def with_place(self) -> RestoreQuerySet:
         """With everything a page about a restore names."""
         return self.select_related(
-            "archive", "target__component__environment__service", "operation", "requested_by", "undo_operation"
+            "archive",
+            "target__component__environment__service",
+            "target__via__via",
+            "operation",
+            "requested_by",
+            "undo_operation",
         ).defer("archive__manifest")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import cache
 
@@ -15,8 +18,10 @@ from backups.exceptions import BackupError
 from backups.models import Storage
 from backups.storages import STORAGES
 from backups.storages.base import Storage as StorageAdapter
+from catalog.connectors import Endpoint
 from catalog.inspection import TargetFacts
-from catalog.models import DatabaseTarget
+from catalog.models import DatabaseTarget, Host
+from catalog.reach import forwarded
 from catalog.targets import connection_values
 
 
@@ -27,10 +32,32 @@ def engine_for(target: DatabaseTarget) -> BackupEngine:
         raise BackupError(f"No engine in this version of the portal backs up {target.engine} databases.") from None
 
 
-def connection_for(target: DatabaseTarget, application_name: str = "opsportal") -> Connection:
-    """Raises CatalogError when the password reference cannot be resolved."""
-    values = connection_values(target, application_name)
-    return Connection(**asdict(values), system_identifier=target.system_identifier)
+def connection_for(
+    target: DatabaseTarget, application_name: str = "opsportal", endpoint: Endpoint | None = None
+) -> Connection:
+    """How to connect; over `endpoint` where the target is reached via a host. Without one it is only to be shown.
+
+    Raises CatalogError when the password reference cannot be resolved.
+    """
+    conn = Connection(**asdict(connection_values(target, application_name)), system_identifier=target.system_identifier)
+    return replace(conn, host=endpoint.host, port=endpoint.port, address=target.address) if endpoint else conn
+
+
+def way_to(target: DatabaseTarget, owner: str) -> AbstractContextManager[Endpoint | None]:
+    """The way to the target's server while the block lasts; None where it is reached directly.
+
+    `owner` names the folder of its socket. Raises CatalogError with a sentence when the way cannot be opened.
+    """
+    if target.via is None or target.via.kind == Host.Kind.LOCAL:
+        return nullcontext()
+    return forwarded(target.via, target.host, target.port, owner)
+
+
+@contextmanager
+def connected(target: DatabaseTarget, application_name: str) -> Iterator[Connection]:
+    """For a page that asks something: the connection, with the way to it."""
+    with way_to(target, f"page-{secrets.token_hex(6)}") as endpoint:
+        yield connection_for(target, application_name, endpoint)
 
 
 def storage_for(storage: Storage) -> StorageAdapter:
@@ -60,6 +87,6 @@ def portal_mark() -> str:
 
 def inspect_target(target: DatabaseTarget) -> TargetFacts:
     """For "Check connection": connect to the database itself and say which server it is on."""
-    conn = replace(connection_for(target, "opsportal/check"), system_identifier="")  # to say which one it is instead
-    facts = engine_for(target).inspect(conn)
+    with connected(target, "opsportal/check") as conn:
+        facts = engine_for(target).inspect(replace(conn, system_identifier=""))  # to say which one it is instead
     return TargetFacts(system_identifier=facts.system_identifier, server_version=facts.version)

@@ -10,9 +10,14 @@ from django.db import transaction
 
 from catalog import inspection
 from catalog.exceptions import CatalogError
+from catalog.host_keys import scanned
 from catalog.inspection import TargetFacts
-from catalog.models import DatabaseTarget
+from catalog.models import DatabaseTarget, Host
+from catalog.reach import connector_for
 from core.models import User
+from operations.commands import Command, run_checked
+
+CHECK_TIMEOUT_S = 25.0
 
 
 def pin_identity(target: DatabaseTarget, facts: TargetFacts, *, by: User | None) -> DatabaseTarget:
@@ -52,3 +57,42 @@ def check_connection(target: DatabaseTarget, *, by: User | None) -> str:
     pin_identity(target, facts, by=by)
     seen = "Its identity is pinned from now on." if first_contact else "It is the server known from before."
     return f"Connected to {target.address}: {target.get_engine_display()} {facts.server_version}. {seen}"
+
+
+def check_host(host: Host) -> str:
+    """Run something harmless in the place and say in a sentence what it calls itself.
+
+    Raises PortalError when it cannot be reached, or is another one than expected.
+    """
+    connector = connector_for(host)
+    command = connector.wrap(Command(("uname", "-snr"), timeout_s=CHECK_TIMEOUT_S))
+    system, name, release = run_checked(command).stdout.decode("utf-8", "replace").split(maxsplit=2)
+    expected = " as expected" if host.expected_hostname else "; no name is expected"
+    return f"Reached {connector.place}: it calls itself {name}{expected}, {system} {release.strip()}."
+
+
+def offered_host_keys(host: Host) -> list[str]:
+    """The keys that the machine shows now, each "type base64". Asked from where it is reached; nothing is trusted yet.
+
+    Raises PortalError when it does not answer.
+    """
+    scan = Command(
+        ("ssh-keyscan", "-T", "5", "-p", str(host.port or 22), "--", host.address), timeout_s=CHECK_TIMEOUT_S
+    )
+    keys = scanned(run_checked(connector_for(host.via).wrap(scan)).stdout.decode("utf-8", "replace"))
+    if not keys:
+        raise CatalogError(
+            f"No SSH server answers at {host.address}, port {host.port}. Check address, port and firewall."
+        )
+    return keys
+
+
+def pin_host_key(host: Host, key: str, *, by: User) -> Host:
+    """Trust this key, and no other, from now on. Raises CatalogError when the machine does not show it."""
+    if key not in offered_host_keys(host):
+        raise CatalogError("The machine does not show this key any more. Open the page again and compare anew.")
+    with transaction.atomic(), set_actor(by):
+        stored = Host.objects.select_for_update().get(pk=host.pk)
+        stored.host_keys = key
+        stored.save(update_fields=["host_keys"])
+    return stored

@@ -103,6 +103,20 @@ class EnvironmentForm(SlugFromNameForm):
         fields = ("service", "name", "slug", "kind")
 
 
+class PinKeyForm(forms.Form):
+    """Which of the keys that the machine shows is the right one. Compare before you choose."""
+
+    key = forms.ChoiceField(
+        label="Key of the machine",
+        widget=forms.RadioSelect,
+        help_text="On the machine itself: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
+    )
+
+    def __init__(self, *args: Any, keys: list[tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["key"].choices = keys  # type: ignore[attr-defined]
+
+
 class ServiceControlForm(forms.ModelForm):
     """The three commands, one argument a line."""
 
@@ -120,4 +134,4 @@ class ServiceControlForm(forms.ModelForm):
 
     class Meta:
         model = ServiceControlCommands
-        fields = ("environment", "start", "stop", "status", "timeout_s", "ready_timeout_s")
+        fields = ("environment", "host", "start", "stop", "status", "timeout_s", "ready_timeout_s")

@@ -39,7 +39,7 @@ class ComponentQuerySet(models.QuerySet["Component"]):
 class DatabaseTargetQuerySet(models.QuerySet["DatabaseTarget"]):
     def named(self) -> Self:
         """Load what the name and the band of a database are made of."""
-        return self.select_related("component__environment__service")
+        return self.select_related("component__environment__service", "via")
 
 
 class SeverityQuerySet(models.QuerySet["Severity"]):

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from catalog.connectors import LocalConnector
 from catalog.exceptions import CatalogError
 from catalog.models import Environment, ServiceControlCommands
+from catalog.reach import connector_for
 from operations.commands import Command, Result
 from operations.commands import run as run_directly
 from operations.exceptions import CommandFailed
@@ -77,9 +79,10 @@ class ServiceControl(ABC):
 
 
 class CommandServiceControl(ServiceControl):
-    """Runs the argument vectors of `ServiceControlCommands`, without a shell, through the caller's `run`."""
+    """Runs the argument vectors of `ServiceControlCommands` where they belong, through the caller's `run`."""
 
     def __init__(self, config: ServiceControlCommands, run: Run) -> None:
+        self._connector = connector_for(config.host)
         self._commands = {
             action: Command(argv=tuple(argv), timeout_s=config.timeout_s)
             for action, argv in (("start", config.start), ("stop", config.stop), ("status", config.status))
@@ -88,7 +91,9 @@ class CommandServiceControl(ServiceControl):
         self.ready_timeout_s = config.ready_timeout_s
 
     def commands(self) -> Mapping[str, Command]:
-        return dict(self._commands)
+        if self._connector.kind == LocalConnector.kind:
+            return dict(self._commands)  # the machine that shows them need not be the one that runs them
+        return {action: self._connector.wrap(command) for action, command in self._commands.items()}
 
     def start(self) -> None:
         self._demand("start")
@@ -97,7 +102,9 @@ class CommandServiceControl(ServiceControl):
         self._demand("stop")
 
     def status(self) -> ServiceStatus:
-        result = self._result("status")
+        result, unreached = self._result("status")
+        if unreached:
+            return ServiceStatus(None, None, unreached)
         said = last_line(result)
         if result.timed_out:
             limit_s = self._commands["status"].timeout_s
@@ -110,7 +117,9 @@ class CommandServiceControl(ServiceControl):
 
     def _demand(self, action: str) -> None:
         """Run start or stop. Raises CatalogError unless it ends with 0."""
-        result = self._result(action)
+        result, unreached = self._result(action)
+        if unreached:
+            raise CatalogError(unreached)
         if result.timed_out:
             raise CatalogError(
                 f"The {action} command did not end within {self._commands[action].timeout_s:g} s and was stopped. "
@@ -122,15 +131,17 @@ class CommandServiceControl(ServiceControl):
                 f"Repair the service or the command, then try again."
             )
 
-    def _result(self, action: str) -> Result:
-        """Run one command and return how it ended, whether the caller's `run` raises for a failure or not."""
+    def _result(self, action: str) -> tuple[Result, str]:
+        """How one command ended, whether the caller's `run` raises for a failure or not; and why it was not reached."""
+        command = self._connector.wrap(self._commands[action])
         try:
-            result = self._run(self._commands[action])
+            result = self._run(command)
         except CommandFailed as failure:
             result = failure.result
         if result.cancelled:
             raise CatalogError(f"The {action} command was stopped before its end: {result.stop_reason or 'cancelled'}.")
-        return result
+        explained = command.explain(result) if command.explain and result.code and not result.timed_out else ""
+        return result, explained
 
 
 def last_line(result: Result) -> str:
@@ -175,7 +186,7 @@ def control_for(environment: Environment, *, run: Run = run_directly) -> Service
 
 
 def _from_commands(environment: Environment, run: Run) -> ServiceControl | None:
-    config = ServiceControlCommands.objects.filter(environment=environment).first()
+    config = ServiceControlCommands.objects.select_related("host__via").filter(environment=environment).first()
     return CommandServiceControl(config, run) if config else None
 
 

@@ -13,6 +13,7 @@ UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u
 HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?")
 SOCKET_DIRECTORY = re.compile(r"/[^\x00-\x20\x7f=,]*")
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+HOST_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-[a-z0-9@.-]+) [A-Za-z0-9+/]+={0,3}")
 MAX_NAME_BYTES = 63  # NAMEDATALEN - 1: PostgreSQL silently cuts longer names, and would then mean another database
 MAX_ARGUMENTS = 64
 MAX_ARGUMENT_CHARS = 4096
@@ -112,6 +113,41 @@ def validate_smoke_test(value: str) -> None:
         raise ValidationError(
             "Write a reading query that returns true, for example SELECT count(*) > 0 FROM orders.", code="smoke_test"
         )
+
+
+def validate_login(value: str) -> None:
+    """Accept the name of an account that ssh cannot take for an option or for part of an address."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", value):
+        raise ValidationError("A user name has letters, digits, “_”, “.” and “-” only.", code="login")
+
+
+def validate_container(value: str) -> None:
+    """Accept the name of a container, a service or a pod; a pod may be one of a kind, as in deployment/api."""
+    if not re.fullmatch(r"([a-z]+/)?[A-Za-z0-9][A-Za-z0-9_.-]*", value):
+        raise ValidationError(
+            "Write one name of letters, digits, “_”, “.” and “-”, for example erp-postgres.", code="container"
+        )
+
+
+def validate_context(value: str) -> None:
+    """Accept the name of a kubectl context, which cloud providers make of addresses."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:/@-]*", value):
+        raise ValidationError("Write the name of a context as “kubectl config get-contexts” shows it.", code="context")
+
+
+def validate_path(value: str) -> None:
+    """Accept an absolute path of printable characters without a way up."""
+    if not value.startswith("/") or UNPRINTABLE.search(value) or ".." in value.split("/"):
+        raise ValidationError("Write an absolute path without “..”, for example /opt/erp/compose.yml.", code="path")
+
+
+def validate_host_keys(value: str) -> None:
+    """Accept lines of key type and base64, as a .pub file or ssh-keyscan shows them, without names or options."""
+    for line in value.splitlines():
+        if line.strip() and not HOST_KEY.fullmatch(line.strip()):
+            raise ValidationError(
+                "Write each host key as its type and its base64 text, for example ssh-ed25519 AAAA….", code="host_key"
+            )
 
 
 def validate_argument_vector(value: object) -> None:

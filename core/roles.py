@@ -32,6 +32,7 @@ ROLES: dict[Role, tuple[str, ...]] = {
         *SEE_EVERYTHING,
         "operations.control_operation",
         "catalog.check_databasetarget",
+        "catalog.check_host",
         "backups.run_plan",
         "backups.verify_archive",
         "backups.restore_archive",

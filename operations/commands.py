@@ -203,11 +203,14 @@ def _stdin(stdin: BinaryIO | None) -> tuple[int, BinaryIO | None]:
 
 
 def _feed(source: BinaryIO, target: IO[bytes]) -> None:
-    """Copy into the command's standard input; a command that stops reading just ends the copy."""
+    """Copy into the command's standard input as it comes; a command that stops reading just ends the copy."""
     try:
-        with io.BufferedWriter(target) as writer:
-            shutil.copyfileobj(source, writer, READ_BYTES)
-    except (BrokenPipeError, ValueError):
+        with target:
+            while data := source.read(READ_BYTES):
+                view = memoryview(data)
+                while view:
+                    view = view[target.write(view) :]
+    except (OSError, ValueError):
         pass
 
 

@@ -85,6 +85,8 @@ class _Attempt:
             self._save(lambda: lifecycle.give_back(self.ctx))
         except WaitForChild:
             self._save(lambda: lifecycle.wait_for_child(self.ctx))
+        finally:
+            procedure.close()
 
     # -- forward --------------------------------------------------------------------------------------------------
 

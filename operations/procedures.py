@@ -85,6 +85,9 @@ class Procedure:
         had cleaned up, and touch nothing else.
         """
 
+    def close(self) -> None:
+        """Called when this attempt is over, however it ended: let go of what was held open, such as a tunnel."""
+
     def preview(self) -> Mapping[str, PlannedStep | Sequence[str]]:
         """Commands or sentences per step name, for the dry run. Touches nothing."""
         return {}

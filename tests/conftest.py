@@ -9,7 +9,14 @@ import pytest
 
 NEEDED = ("DATABASE_URL", "TARGET_SOCKET", "TARGET_USER", "TARGET_PASSWORD")
 # Where a program is missing, the Debian package that brings it.
-PACKAGES = {"chromium": "chromium", "nginx": "nginx", "ssh": "openssh-client", "sshd": "openssh-server"}
+PACKAGES = {
+    "chromium": "chromium",
+    "nginx": "nginx",
+    "ssh": "openssh-client",
+    "sshd": "openssh-server",
+    "ssh-keyscan": "openssh-client",
+    "dockerd": "docker.io",
+}
 
 
 @dataclass(frozen=True)

@@ -66,10 +66,14 @@ class Connection:
     maintenance_database: str = "postgres"
     application_name: str = "opsportal"
     connect_timeout_s: int = 10
+    address: str = ""
+    """How sentences call the place, where `host` is only this end of a way to it."""
     system_identifier: str = ""
     """When set, every session asks the server for it first and refuses to work on another server."""
 
     def __str__(self) -> str:
+        if self.address:
+            return f"database “{self.database}” at {self.address}"
         place = f"the socket in {self.host}" if self.host.startswith("/") else f"{self.host}:{self.port}"
         return f"database “{self.database}” at {place}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -16,9 +16,10 @@ from backups import manifest
 from backups.engines.base import BackupEngine, Connection, VerifyReport
 from backups.exceptions import ArchiveDamaged, BackupError
 from backups.models import Archive
-from backups.reach import connection_for, engine_for, portal_mark, storage_for
+from backups.reach import connection_for, engine_for, portal_mark, storage_for, way_to
 from backups.storages.base import Storage
 from catalog import actions as catalog
+from catalog.connectors import Endpoint
 from catalog.inspection import TargetFacts
 from catalog.models import DatabaseTarget, Host
 from operations.context import StepContext
@@ -30,6 +31,7 @@ class TargetProcedure(Procedure):
     """A procedure on one database target."""
 
     ends_backends: ClassVar[bool] = True
+    _endpoint: Endpoint | None = None
 
     @cached_property
     def target(self) -> DatabaseTarget:
@@ -40,8 +42,21 @@ class TargetProcedure(Procedure):
         return engine_for(self.target)
 
     def connection(self) -> Connection:
-        """As this attempt; the secret is read when this is called."""
-        return connection_for(self.target, f"{self.session_name}/a{self.operation.attempt}")
+        """As this attempt; the secret is read when this is called, and the way there is opened if it is not open."""
+        if self._endpoint is not None and not self._endpoint.is_open():
+            self.close()
+        if self._endpoint is None:
+            owner = f"op{self.operation.pk}-a{self.operation.attempt}"
+            self._endpoint = self._way.enter_context(way_to(self.target, owner))
+        return connection_for(self.target, f"{self.session_name}/a{self.operation.attempt}", self._endpoint)
+
+    @cached_property
+    def _way(self) -> ExitStack:
+        return ExitStack()
+
+    def close(self) -> None:
+        self._endpoint = None
+        self._way.close()
 
     @property
     def session_name(self) -> str:

@@ -8,12 +8,18 @@ connector is one new module with a subclass of `Connector` and one line in `cata
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from operations.commands import Command
+
+
+def always() -> bool:
+    """For endpoints that need nothing kept open."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,8 @@ class Endpoint:
 
     host: str
     port: int
+    is_open: Callable[[], bool] = field(default=always, compare=False)
+    """Whether what leads there is still up."""
 
 
 class Connector(ABC):
@@ -57,3 +65,12 @@ class Connector(ABC):
 
         `folder` is a private folder of the caller for the socket. All of it ends with the context, or with the worker.
         """
+
+    def _outwards(self, command: Command) -> Command:
+        """The command that leads there, as it is started from the machine before it."""
+        return self.inner.wrap(command) if self.inner else command
+
+    @property
+    def _from(self) -> str:
+        """“ on db1.example.org”, or nothing where the worker's machine comes before."""
+        return f" on {self.inner.place}" if self.inner else ""

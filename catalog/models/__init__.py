@@ -6,7 +6,8 @@ The inventory is written by administrators and read by everybody. Values a team 
 
 from catalog.models.control import ServiceControlCommands
 from catalog.models.databases import DatabaseTarget
-from catalog.models.inventory import Component, Environment, Host, Service
+from catalog.models.hosts import Host
+from catalog.models.inventory import Component, Environment, Service
 from catalog.models.severities import Severity
 
 __all__ = [

@@ -6,6 +6,7 @@ from django.db.models import Q
 
 from catalog import validators
 from catalog.constraints import is_list
+from catalog.models.hosts import Host
 from catalog.models.inventory import Environment
 from core.environments import EnvironmentBand
 from core.links import detail_url
@@ -18,6 +19,14 @@ class ServiceControlCommands(models.Model):
     """
 
     environment = models.OneToOneField(Environment, on_delete=models.CASCADE, related_name="service_control")
+    host = models.ForeignKey(
+        Host,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="Where the commands run. Empty: on the worker's own machine.",
+    )
     start = models.JSONField("start command", validators=[validators.validate_argument_vector])
     stop = models.JSONField("stop command", validators=[validators.validate_argument_vector])
     status = models.JSONField(

@@ -3,10 +3,11 @@
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Lower
+from django.db.models.functions import Coalesce, Lower
 
 from catalog import querysets, validators
 from catalog.constraints import not_empty
+from catalog.models.hosts import Host
 from catalog.models.inventory import Component
 from catalog.secrets import validate_secret_reference
 from core.environments import EnvironmentBand
@@ -34,10 +35,18 @@ class DatabaseTarget(models.Model):
     component = models.ForeignKey(Component, on_delete=models.PROTECT, related_name="databases")
     name = models.CharField(max_length=80, validators=[validators.validate_printable])
     engine = models.CharField(max_length=16, choices=Engine, default=Engine.POSTGRESQL)
+    via = models.ForeignKey(
+        Host,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="databases",
+        help_text="The host, container or pod from which the server is reached. Empty: directly.",
+    )
     host = models.CharField(
         max_length=253,
         validators=[validators.validate_database_host],
-        help_text="Host name, IP address or absolute socket directory.",
+        help_text="Host name, IP address or absolute socket directory, as seen from there.",
     )
     port = models.PositiveIntegerField(default=5432, validators=[MinValueValidator(1), MaxValueValidator(65535)])
     database = models.CharField(max_length=63, validators=[validators.validate_database_name])
@@ -83,6 +92,7 @@ class DatabaseTarget(models.Model):
             ),
             # Host names do not differ by case; two rows for one database would get round its lock.
             models.UniqueConstraint(
+                Coalesce("via", 0),
                 Lower("host"),
                 "port",
                 "database",
@@ -135,4 +145,5 @@ class DatabaseTarget(models.Model):
     def address(self) -> str:
         """Where the database is, for a person: host, port and name."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}/{self.database}"
+        via = f" via {self.via}" if self.via else ""
+        return f"{host}:{self.port}/{self.database}{via}"

@@ -156,32 +156,3 @@ class Component(models.Model):
     def environment_band(self) -> EnvironmentBand:
         """What the band of a page about this component says."""
         return self.environment.environment_band
-
-
-class Host(models.Model):
-    """A machine on which workers act: its address and the queue a worker on it serves."""
-
-    name = models.CharField(max_length=80, unique=True, validators=[validators.validate_printable])
-    address = models.CharField(max_length=253, validators=[validators.validate_host_name])
-    queue = models.CharField(
-        max_length=64,
-        default="operations",
-        validators=[validators.validate_queue_name],
-        help_text="The Celery queue that a worker on this host serves.",
-    )
-    expected_hostname = models.CharField(
-        max_length=253,
-        blank=True,
-        validators=[validators.validate_host_name],
-        help_text="What “hostname” prints on this machine. Empty means not set.",
-    )
-
-    class Meta:
-        ordering = ("name",)
-        constraints = [not_empty("host", "name"), not_empty("host", "address"), not_empty("host", "queue")]
-
-    def __str__(self) -> str:
-        return self.name
-
-    def get_absolute_url(self) -> str:
-        return detail_url(self)

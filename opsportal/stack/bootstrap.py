@@ -15,7 +15,13 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Programs that some tests drive, and the Debian packages that bring them.
-SYSTEM_PACKAGES = {"chromium": "chromium"}
+SYSTEM_PACKAGES = {
+    "chromium": "chromium",
+    "ssh": "openssh-client",
+    "sshd": "openssh-server",
+    "dockerd": "docker.io",
+    "docker-compose": "docker-compose",
+}
 
 
 def main(argv: list[str]) -> int:
@@ -111,9 +117,14 @@ def _outside_pip(python: Path) -> list[str] | None:
 
 def _install_system_packages() -> None:
     """As root, add what is missing; tests that need it say so when it stays missing."""
-    missing = sorted({package for program, package in SYSTEM_PACKAGES.items() if not shutil.which(program)})
+    missing = sorted({package for program, package in SYSTEM_PACKAGES.items() if not _which(program)})
     if missing and os.geteuid() == 0:
         _apt_install(missing)
+
+
+def _which(program: str) -> str | None:
+    """Where it is; servers lie where an ordinary user's PATH does not lead."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
 
 
 def _apt_install(packages: list[str]) -> bool:

@@ -78,7 +78,6 @@ def test_names_are_not_empty(environment):
     refused("service_name_not_empty", Service, name="", slug="x")
     refused("service_slug_not_empty", Service, name="x", slug="")
     refused("component_name_not_empty", Component, environment=environment, name="", kind="api")
-    refused("host_address_not_empty", Host, name="x", address="")
     refused("host_queue_not_empty", Host, name="x", address="x", queue="")
 
 

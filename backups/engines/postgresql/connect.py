@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import psycopg
@@ -25,7 +26,23 @@ LONG_OPTIONS = f"-c client_connection_check_interval=2s -c statement_timeout=0 -
 SHORT_OPTIONS = "-c statement_timeout=60s -c lock_timeout=10s"
 COMMAND_TIMEOUT_S = 24 * 3600
 
-Session = psycopg.Connection[tuple[Any, ...]]
+
+class Session(psycopg.Connection[tuple[Any, ...]]):
+    """A session that says in words what ended it: whatever a block does in it, the server may go away meanwhile."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+            raise broken_off(error) from error
+
+
+def broken_off(error: psycopg.Error) -> TargetUnavailable:
+    """The sentence for a session that ended in the middle of something."""
+    said = (error.diag.message_primary or " ".join(str(error).split()))[:300].rstrip(".")
+    return TargetUnavailable(f"The server ended the session: {said}. Look at the server, then try again.")
+
 
 # What the server or libpq says -> what it means. The first match counts.
 _EXPLANATIONS: Sequence[tuple[str, str]] = (
@@ -104,13 +121,17 @@ def explain(conn: Connection, database: str, error: Exception) -> TargetUnavaila
     said = re.sub(r"^connection failed: ", "", said)[-300:]
     values = {
         "user": conn.user,
-        "host": conn.host,
+        "host": conn.address or conn.host,
         "port": conn.port,
         "database": database,
         "sslmode": conn.sslmode,
         "connect_timeout_s": conn.connect_timeout_s,
         "said": said,
     }
+    if conn.address and re.search(r"closed the connection unexpectedly|Connection refused|No such file", said):
+        return TargetUnavailable(
+            f"Nothing answers at {conn.address}. Start the server there, or correct its address as seen from that host."
+        )
     for pattern, sentence in _EXPLANATIONS:
         if re.search(pattern, said, re.IGNORECASE):
             return TargetUnavailable(sentence.format_map(values))
@@ -124,7 +145,7 @@ def connect(conn: Connection, database: str | None = None, *, long: bool = False
     """
     name = conn.database if database is None else database
     try:
-        session: Session = psycopg.connect(
+        session = Session.connect(
             host=conn.host,
             port=conn.port,
             dbname=name,
@@ -141,7 +162,10 @@ def connect(conn: Connection, database: str | None = None, *, long: bool = False
     except (psycopg.Error, UnicodeError, ValueError) as error:
         raise explain(conn, name, error) from None
     if conn.system_identifier:
-        found = str(one(session, "SELECT system_identifier FROM pg_control_system()"))
+        try:
+            found = str(one(session, "SELECT system_identifier FROM pg_control_system()"))
+        except psycopg.OperationalError as error:
+            raise broken_off(error) from error
         if found != conn.system_identifier:
             session.close()
             raise TargetUnavailable(

@@ -1,4 +1,4 @@
-"""Screens of the inventory. Everybody with a role reads them; administrators edit them."""
+"""Services, environments, components, databases, service control and severities."""
 
 import shlex
 from typing import Any
@@ -18,7 +18,6 @@ from catalog.models import (
     Component,
     DatabaseTarget,
     Environment,
-    Host,
     Service,
     ServiceControlCommands,
     Severity,
@@ -30,7 +29,7 @@ from core.buttons import Button
 from core.forms import FIELD_OVERRIDES
 from core.templatetags.portal import human_duration, status
 
-for model in (Service, Environment, Component, Host, DatabaseTarget, ServiceControlCommands, Severity):
+for model in (Service, Environment, Component, DatabaseTarget, ServiceControlCommands, Severity):
     track(model)
 
 COMMANDS = ("start", "stop", "status")
@@ -163,18 +162,6 @@ class ComponentAdmin(CatalogAdmin):
         return human_duration(component.rpo)
 
 
-@register(Host)
-class HostAdmin(CatalogAdmin):
-    """A machine on which workers act."""
-
-    nav, nav_label, nav_icon = ("Configure", 40), "Hosts", "server"
-    list_empty = "Add the machines on which workers act."
-    list_display = ("name", "address", "queue", "expected_hostname")
-    search_fields = ("name", "address", "queue")
-    detail_fields = ("name", "address", "queue", "expected_hostname")
-    list_help = "Machines on which workers act, each with the queue its worker serves."
-
-
 @register(DatabaseTarget)
 class DatabaseTargetAdmin(CatalogAdmin):
     """A database, how to reach it, and which server it is known to be."""
@@ -190,7 +177,7 @@ class DatabaseTargetAdmin(CatalogAdmin):
     list_help = "Databases that the portal backs up and restores. Passwords are references, never values."
     fieldsets = (
         (None, {"fields": ("component", "name", "engine")}),
-        ("Where it is", {"fields": ("host", "port", "database", "maintenance_database", "sslmode")}),
+        ("Where it is", {"fields": ("via", "host", "port", "database", "maintenance_database", "sslmode")}),
         ("Who connects", {"fields": ("user", "password_ref")}),
         ("Safety", {"fields": ("system_identifier", "smoke_test")}),
     )

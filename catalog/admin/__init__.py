@@ -1,0 +1,5 @@
+"""Screens of the inventory. Everybody with a role reads them; administrators edit them."""
+
+from catalog.admin import hosts, inventory
+
+__all__ = ["hosts", "inventory"]

@@ -1,0 +1,180 @@
+"""Backup, restore and undo where the server is reached over another host: the same procedures, another way there."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from backups import actions, loss
+from backups.models import Archive, Restore
+from catalog import actions as catalog
+from catalog.exceptions import CatalogError
+from catalog.models import Host
+from operations.models import Operation
+from tests.backups.shop import Shop
+from tests.factories import SAMPLE_ROWS, session_on
+from tests.sshd import Sshd, running_sshd
+
+pytestmark = [pytest.mark.needs("ssh", "sshd", "ssh-keyscan")]
+FAILED = Operation.State.FAILED
+
+
+@pytest.fixture
+def sshd(tmp_path) -> Sshd:
+    with running_sshd(tmp_path / "sshd") as server:
+        yield server
+
+
+def send_over(shop: Shop, host: Host) -> None:
+    """The shop's server is reached over the host, and its application is controlled there."""
+    shop.target.via = host
+    shop.target.save()
+    if shop.service:
+        control = shop.target.component.environment.service_control
+        control.host = host
+        control.save()
+
+
+def assert_no_way_left() -> None:
+    assert list(Path(settings.DATA_DIR).glob("ways/*")) == []
+
+
+def the_whole_story(shop: Shop) -> tuple[Operation, Operation, Operation]:
+    """Back up, lose rows, preview, restore with the application stopped, undo."""
+    backed_up = shop.done(shop.back_up())
+    archive = Archive.objects.get(operation=backed_up)
+    assert archive.verification == Archive.Verification.VERIFIED and archive.row_count == sum(SAMPLE_ROWS.values())
+    shop.database.lose_orders()
+    preview = loss.preview(archive)
+    assert preview["readable"] and preview["returned_rows"] == 500
+    restored = shop.done(shop.restore(archive))
+    shop.assert_untouched()
+    undone = shop.done(actions.request_undo(restored.restore, by=shop.operator))
+    assert shop.database.rows()["orders"] == 100
+    shop.done(actions.request_drop_safety_copy(Restore.objects.get(operation=restored), by=shop.operator))
+    shop.assert_nothing_left()
+    assert_no_way_left()
+    return backed_up, restored, undone
+
+
+def test_over_ssh(shop, sshd, tmp_path):
+    service = shop.control(tmp_path / "service")
+    send_over(shop, sshd.host())
+    service.call("start")
+    try:
+        assert "its identity is pinned" in catalog.check_connection(shop.target, by=shop.operator).lower()
+        shop.target.refresh_from_db()
+        _, restored, _ = the_whole_story(shop)
+    finally:
+        service.kill()
+    assert service.calls == ["start", "stop", "start", "stop", "start"]
+    commands = [command for step in restored.steps.all() for command in step.commands]
+    assert [command for command in commands if "ssh -F none" in command and "control.py" in command]
+    assert sshd.key.splitlines()[1] not in str(commands)
+
+
+class TestRefused:
+    """Each ends in a sentence, with nothing half done."""
+
+    def test_another_host_key(self, shop, sshd):
+        send_over(shop, sshd.host())
+        sshd.change_host_key()
+        operation = shop.run(shop.back_up())
+        assert operation.state == FAILED and "shows another host key than the pinned one" in operation.message
+        shop.assert_nothing_left()
+        assert_no_way_left()
+
+    def test_another_machine(self, shop, sshd):
+        archive = shop.archive()
+        send_over(shop, sshd.host(expected_hostname="db1.example.org"))
+        shop.database.lose_orders()
+        operation = shop.run(shop.restore(archive))
+        assert operation.state == FAILED and "expected is db1.example.org" in operation.message
+        assert shop.database.rows()["orders"] == 100
+        shop.assert_nothing_left()
+        assert_no_way_left()
+
+    def test_a_preview_says_it_and_does_not_break(self, shop, sshd):
+        archive = shop.archive()
+        send_over(shop, sshd.host())
+        sshd.stop()
+        preview = loss.preview(archive)
+        assert not preview["readable"] and "Nothing answers on the SSH port" in preview["why"]
+        assert_no_way_left()
+
+    def test_no_server_behind_it(self, shop, sshd):
+        send_over(shop, sshd.host())
+        shop.target.host, shop.target.port = "127.0.0.1", 1
+        shop.target.save()
+        operation = shop.run(shop.back_up())
+        assert operation.state == FAILED and "Nothing answers at 127.0.0.1:1/" in operation.message
+        assert f"via {shop.target.via}" in operation.message
+        shop.assert_nothing_left()
+
+    @pytest.mark.parametrize("what", ["backup", "restore"])
+    def test_a_dropped_connection_in_the_middle(self, shop, sshd, what):
+        archive = shop.archive()
+        send_over(shop, sshd.host())
+        shop.database.execute("CREATE TABLE held AS SELECT 1 AS a")
+        operation = shop.back_up() if what == "backup" else shop.restore(archive)
+        dropped = threading.Event()
+
+        def drop() -> None:
+            """As soon as the work at the server has begun."""
+            give_up = time.monotonic() + 30
+            while time.monotonic() < give_up:
+                with session_on(shop.database.server) as session:
+                    query = """SELECT count(*) FROM pg_stat_activity WHERE starts_with(application_name, 'opsportal/')
+                        AND application_name LIKE %s
+                          AND (wait_event_type = 'Lock' OR query ~ '^(COPY|CREATE|ALTER)')"""
+                    if session.execute(query, [f"%/op{operation.pk}/%"]).fetchone()[0]:
+                        sshd.drop_sessions()
+                        dropped.set()
+                        return
+                time.sleep(0.002)
+
+        with shop.database.session() as holder, holder.transaction():
+            if what == "backup":
+                holder.execute("LOCK TABLE held IN ACCESS EXCLUSIVE MODE")
+            thread = threading.Thread(target=drop)
+            thread.start()
+            ended = shop.run(operation)
+            thread.join()
+        assert dropped.is_set()
+        assert ended.state == FAILED, ended.traceback
+        assert ended.message
+        shop.assert_untouched()
+        shop.assert_nothing_left()
+        assert_no_way_left()
+        if what == "backup":
+            assert Archive.objects.get(operation=ended).state == Archive.State.FAILED
+        again = shop.done(shop.back_up())
+        assert again.state == Operation.State.SUCCEEDED
+
+
+class TestHost:
+    def test_what_it_calls_itself(self, sshd, db):
+        assert f"Reached 127.0.0.1:{sshd.port}: it calls itself" in catalog.check_host(sshd.host())
+
+    def test_only_a_key_that_is_shown_can_be_pinned(self, sshd, shop):
+        host = sshd.host(host_keys="")
+        with pytest.raises(CatalogError, match="No host key is pinned"):
+            catalog.check_host(host)
+        assert catalog.offered_host_keys(host) == [sshd.host_key]
+        with pytest.raises(CatalogError, match="does not show this key"):
+            catalog.pin_host_key(host, sshd.host_key[:-1] + "A", by=shop.operator)
+        assert catalog.pin_host_key(host, sshd.host_key, by=shop.operator).host_keys == sshd.host_key
+        host.refresh_from_db()
+        catalog.check_host(host)
+
+    def test_a_way_without_end(self, sshd, db):
+        one = sshd.host(name="one")
+        two = sshd.host(name="two", via=one)
+        one.via = two
+        one.save()
+        with pytest.raises(CatalogError, match="behind too many other hosts"):
+            catalog.check_host(one)
