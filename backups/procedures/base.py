@@ -70,6 +70,10 @@ class TargetProcedure(Procedure):
             if ended:
                 ctx.log(f"Ended {ended} connections of earlier attempts.")
 
+    def end_own_sessions(self) -> None:
+        """Before an undo looks at the server: a session whose connection broke off may still be at work there."""
+        self.engine.end_backends(self.connection(), self.session_name)
+
     def check_host(self, host: Host) -> None:
         """The worker is on the host whose folder it is about to use."""
         here = socket.gethostname()

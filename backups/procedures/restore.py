@@ -167,6 +167,7 @@ class RestoreArchive(AroundService):
 
     def drop_scratch(self, ctx: StepContext) -> None:
         """This also fences: a predecessor that wakes up has nothing left to swap in."""
+        self.end_own_sessions()
         if self.engine.drop_database(self.connection(), self.scratch, check=ctx.check):
             ctx.log(f"Dropped the scratch database {self.scratch}.")
 
@@ -192,6 +193,7 @@ class RestoreArchive(AroundService):
 
     def swap_back(self, ctx: StepContext) -> None:
         """Look at what exists: after a death nobody knows whether the swap was committed."""
+        self.end_own_sessions()
         conn = self.connection()
         if not self.in_place:
             if self.engine.database_exists(conn, self.into) and not self.engine.database_exists(conn, self.scratch):

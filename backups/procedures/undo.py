@@ -90,6 +90,7 @@ class UndoRestore(AroundService):
         self._record(ctx, Restore.SafetyCopy.PUT_BACK, self.aside if kept else "")
 
     def swap_back(self, ctx: StepContext) -> None:
+        self.end_own_sessions()
         conn = self.connection()
         if self.engine.database_exists(conn, self.aside) and not self.engine.database_exists(
             conn, self.safety_database

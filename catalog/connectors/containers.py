@@ -57,7 +57,7 @@ class ContainerConnector(Connector):
         return ("docker", *engine, "exec", "-i", self.container)
 
     def wrap(self, command: Command) -> Command:
-        argv = (*self._vector(), *far_vector(command, self.expected_hostname))
+        argv = (*self._vector(), *far_vector(command, self.expected_hostname, "child"))
         return self._outwards(carried(command, argv, self.place, self.expected_hostname, self._explain))
 
     def _explain(self, result: Result) -> str:

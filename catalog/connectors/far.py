@@ -20,17 +20,21 @@ NO_FOLDER = 122
 SLACK_S = 10
 _SAID_HOST = re.compile(r"^opsportal: this is (.*)$", re.MULTILINE)
 
-# $1 expected host name or empty, $2 seconds, $3 folder or empty, $4 number of NAME=VALUE words, then those, then the
-# argument vector. The command reads the session's own standard input, hence the detour over descriptor 3: a shell
-# gives what it starts in the background an empty one. A second process ends everything when the time is over or when
-# the session's parent is gone, as it is after a dropped connection.
+# $1 expected host name or empty, $2 seconds, $3 “group” or “child”, $4 folder or empty, $5 number of NAME=VALUE words,
+# then those, then the argument vector. The command reads the session's own standard input, hence the detour over
+# descriptor 3: a shell gives what it starts in the background an empty one. A second process ends the command when the
+# time is over or when the session's parent is gone, as it is after a dropped connection.
+#
+# Nothing that is started here may be left to the first process of a container: where that is a PostgreSQL server, it
+# takes the death of a child it does not know for a crash and restarts everything. So every process is waited for, and
+# in a container only the command itself is ended, by the shell that waits for it.
 SCRIPT = r"""
 name=$(uname -n)
 [ -z "$1" ] || [ "$name" = "$1" ] || { printf 'opsportal: this is %s\n' "$name" >&2; exit 121; }
-limit=$2
-[ -z "$3" ] || cd -- "$3" || exit 122
-count=$4
-shift 4
+limit=$2 scope=$3
+[ -z "$4" ] || cd -- "$4" || exit 122
+count=$5
+shift 5
 while [ "$count" -gt 0 ]; do export "$1"; shift; count=$((count - 1)); done
 parent=$PPID
 exec 3<&0
@@ -38,6 +42,8 @@ exec 3<&0
 child=$!
 exec 3<&-
 (
+  nap=
+  trap '[ -z "$nap" ] || { kill "$nap"; wait "$nap"; }; exit 0' TERM
   past=0
   while [ "$past" -lt "$limit" ]; do
     if [ -r "/proc/$$/stat" ]; then
@@ -45,24 +51,34 @@ exec 3<&-
       set -- ${stat##*)}
       [ "$2" = "$parent" ] || break
     fi
-    sleep 1
+    sleep 1 &
+    nap=$!
+    wait "$nap"
+    nap=
     past=$((past + 1))
   done
   trap '' TERM
-  kill -TERM 0
-  sleep 5
-  kill -KILL 0
+  if [ "$scope" = group ]; then kill -TERM 0; sleep 5; kill -KILL 0; fi
+  kill -TERM "$child"
+  for _ in 1 2 3 4 5; do sleep 1; kill -0 "$child" || exit 0; done
+  kill -KILL "$child"
 ) </dev/null >/dev/null 2>&1 &
 watch=$!
+trap : TERM
 wait "$child"
 code=$?
+while [ "$code" -gt 128 ] && kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done
 kill "$watch" 2>/dev/null
+wait "$watch" 2>/dev/null
 exit "$code"
 """
 
 
-def far_vector(command: Command, expected_hostname: str) -> tuple[str, ...]:
-    """The argument vector to start at the far end. Raises CatalogError for what cannot be handed over."""
+def far_vector(command: Command, expected_hostname: str, scope: str) -> tuple[str, ...]:
+    """The argument vector to start at the far end. `scope`: its “group” or only the “child” is ended with a command.
+
+    Raises CatalogError for what cannot be handed over.
+    """
     if command.secret_files:
         raise CatalogError(
             f"{command.program} needs a secret as a file, which cannot be handed over to another machine. "
@@ -71,7 +87,19 @@ def far_vector(command: Command, expected_hostname: str) -> tuple[str, ...]:
     folder = str(command.cwd) if command.cwd else ""
     env = [f"{name}={value}" for name, value in command.env.items()]
     limit = str(int(command.timeout_s) + SLACK_S)
-    return ("sh", "-c", SCRIPT, "opsportal", expected_hostname, limit, folder, str(len(env)), *env, *command.argv)
+    return (
+        "sh",
+        "-c",
+        SCRIPT,
+        "opsportal",
+        expected_hostname,
+        limit,
+        scope,
+        folder,
+        str(len(env)),
+        *env,
+        *command.argv,
+    )
 
 
 def carried(

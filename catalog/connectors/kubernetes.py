@@ -63,7 +63,7 @@ class KubectlConnector(Connector):
         context = ("--context", self.context) if self.context else ()
         container = ("-c", self.container) if self.container else ()
         kubectl = ("kubectl", *context, "-n", self.namespace, "exec", "-i", self.pod, *container, "--")
-        argv = (*kubectl, *far_vector(command, self.expected_hostname))
+        argv = (*kubectl, *far_vector(command, self.expected_hostname, "child"))
         carrier = carried(command, argv, self.place, self.expected_hostname, self._explain)
         if self._kubeconfig:
             if self.inner is not None:

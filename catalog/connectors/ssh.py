@@ -141,7 +141,7 @@ class SshConnector(Connector):
 
     def wrap(self, command: Command) -> Command:
         # exec, so that no login shell stands between sshd and the script, which watches its parent.
-        line = "exec " + shell_line(far_vector(command, self.expected_hostname))
+        line = "exec " + shell_line(far_vector(command, self.expected_hostname, "group"))
         argv = (*self._vector(), line)
         carrier = carried(command, argv, self.place, self.expected_hostname, self._explain)
         return dataclasses.replace(carrier, secret_files=self._secrets())

