@@ -29,6 +29,8 @@ if not SECRET_KEY:
     SECRET_KEY = "not-a-secret-only-for-commands-that-sign-nothing-0123456789-abcdefgh"
 SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", default=[])
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+# The port on which this portal itself listens: nobody may make it ask itself.
+PORTAL_PORT: int = env.int("PORT", default=0)
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 # HTTPS is the default. The embedded stack speaks plain HTTP on loopback and says so with HTTPS=false.
 HTTPS: bool = env.bool("HTTPS", default=True)

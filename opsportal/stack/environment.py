@@ -101,6 +101,7 @@ def portal_environment(wishes: Wishes, folders: Folders, servers: Servers, env: 
         "PYTHONUNBUFFERED": "1",
     }
     result = {**defaults, **env, "DATA_DIR": str(folders.data), "DJANGO_SETTINGS_MODULE": "opsportal.settings"}
+    result["PORT"] = str(wishes.port)  # so that the portal knows which address is its own
     result.pop("GUNICORN_CMD_ARGS", None)
     if not _given(env, "SECRET_KEY"):
         folders.secret("django-secret-key")
