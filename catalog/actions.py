@@ -3,6 +3,7 @@
 People edit the inventory on the admin's forms; every edit is in the audit trail.
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 from auditlog.context import set_actor
@@ -12,10 +13,12 @@ from catalog import inspection
 from catalog.exceptions import CatalogError
 from catalog.host_keys import scanned
 from catalog.inspection import TargetFacts
-from catalog.models import DatabaseTarget, Host
+from catalog.models import DatabaseTarget, Host, Probe
 from catalog.reach import connector_for
 from core.models import User
+from operations import actions as operations
 from operations.commands import Command, run_checked
+from operations.models import Operation
 
 CHECK_TIMEOUT_S = 25.0
 
@@ -96,3 +99,33 @@ def pin_host_key(host: Host, key: str, *, by: User) -> Host:
         stored.host_keys = key
         stored.save(update_fields=["host_keys"])
     return stored
+
+
+def request_check(
+    probes: Sequence[Probe],
+    *,
+    by: User | None,
+    trigger: str = Operation.Trigger.CLICK,
+    key: str | None = None,
+    retry_of: Operation | None = None,
+) -> Operation:
+    """Ask these probes now. Raises CatalogError when there is none."""
+    if not probes:
+        raise CatalogError("There is no probe to ask. Add one first.")
+    what = str(probes[0]) if len(probes) == 1 else f"{len(probes)} probes"
+    environments = {probe.environment.pk: probe.environment for probe in probes}
+    band = next(iter(environments.values())).environment_band if len(environments) == 1 else None
+
+    def create() -> Operation:
+        return operations.request(
+            "catalog.check_probes",
+            title=f"Check {what}",
+            params={"probes": [probe.pk for probe in probes]},
+            by=by,
+            trigger=trigger,
+            environment=band,
+            key=key,
+            retry_of=retry_of,
+        )
+
+    return operations.request_once(key, create)

@@ -7,7 +7,8 @@ from typing import Any
 from django import forms
 from django.utils.text import slugify
 
-from catalog.models import Environment, Service, ServiceControlCommands
+from catalog.models import Environment, Probe, Service, ServiceControlCommands
+from catalog.probes import PROBES
 
 UNITS = {"d": 86400, "h": 3600, "min": 60, "m": 60, "s": 1}
 PART = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*(d|h|min|m|s)(?![a-z])\s*")
@@ -100,7 +101,7 @@ class ServiceForm(SlugFromNameForm):
 class EnvironmentForm(SlugFromNameForm):
     class Meta:
         model = Environment
-        fields = ("service", "name", "slug", "kind")
+        fields = ("service", "name", "slug", "kind", "allowed_networks")
 
 
 class PinKeyForm(forms.Form):
@@ -135,3 +136,33 @@ class ServiceControlForm(forms.ModelForm):
     class Meta:
         model = ServiceControlCommands
         fields = ("environment", "host", "start", "stop", "status", "timeout_s", "ready_timeout_s")
+
+
+class ProbeFields(forms.ModelForm):
+    """What every probe has; `probe_form` adds what its kind asks for."""
+
+    kind_of_probe = ""
+
+    class Meta:
+        model = Probe
+        fields = ("environment", "component", "name", "looks_from", "use", "timeout_s")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, value in (self.instance.parameters or {}).items():
+            self.initial[name] = "\n".join(value) if isinstance(value, list) else value
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or {}
+        component, environment = values.get("component"), values.get("environment")
+        if component is not None and environment is not None and component.environment_id != environment.pk:
+            self.add_error("component", "This component belongs to another environment. Choose one of this.")
+        self.instance.kind = self.kind_of_probe
+        names = PROBES[self.kind_of_probe].form.base_fields
+        self.instance.parameters = {name: values[name] for name in names if values.get(name) not in (None, "")}
+        return values
+
+
+def probe_form(kind: str) -> type[ProbeFields]:
+    """The form of one kind of probe. Raises KeyError for an unknown one."""
+    return type(f"{kind.title()}ProbeForm", (PROBES[kind].form, ProbeFields), {"kind_of_probe": kind})

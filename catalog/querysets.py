@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Count
 
 if TYPE_CHECKING:
-    from catalog.models import Component, DatabaseTarget, Environment, Service, Severity  # noqa: F401  named in the strings below
+    from catalog.models import Component, DatabaseTarget, Environment, Probe, Service, Severity  # noqa: F401  named in the strings below
 
 
 class ServiceQuerySet(models.QuerySet["Service"]):
@@ -40,6 +40,20 @@ class DatabaseTargetQuerySet(models.QuerySet["DatabaseTarget"]):
     def named(self) -> Self:
         """Load what the name and the band of a database are made of."""
         return self.select_related("component__environment__service", "via")
+
+
+class ProbeQuerySet(models.QuerySet["Probe"]):
+    def with_place(self) -> Self:
+        """Load what asking and naming a probe needs."""
+        return self.select_related("environment__service", "component", "looks_from__via__via")
+
+    def for_use(self, environment: Environment, use: str) -> Self:
+        """Those that a restore in this environment waits for, or must pass."""
+        return self.with_place().filter(environment=environment, use=use)
+
+    def worrying(self) -> Self:
+        """Asked, and not good."""
+        return self.filter(asked_at__isnull=False, state__in=["bad", "unknown"])
 
 
 class SeverityQuerySet(models.QuerySet["Severity"]):

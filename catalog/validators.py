@@ -8,6 +8,8 @@ import re
 
 from django.core.exceptions import ValidationError
 
+from core.addresses import parse_networks
+
 # Control characters, and the marks that make a page show text in another order than it is stored.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?")
@@ -148,6 +150,14 @@ def validate_host_keys(value: str) -> None:
             raise ValidationError(
                 "Write each host key as its type and its base64 text, for example ssh-ed25519 AAAA….", code="host_key"
             )
+
+
+def validate_networks(value: str) -> None:
+    """Accept networks or single addresses, one a line."""
+    try:
+        parse_networks([line for line in value.splitlines() if line.strip()])
+    except ValueError as error:
+        raise ValidationError(str(error), code="network") from None
 
 
 def validate_argument_vector(value: object) -> None:

@@ -39,6 +39,9 @@ class OutboundFailed(PortalError):
     """The other side did not answer, or not as it should."""
 
 
+Dial = Callable[[str, int], socket.socket]
+
+
 @dataclass(frozen=True)
 class Allowed:
     """Internal networks that may be talked to. Public addresses always may; metadata and the portal itself never."""
@@ -139,6 +142,25 @@ def resolve(host: str, port: int, allow: Allowed, *, timeout_s: float = DNS_TIME
     return addresses
 
 
+def judge_from_afar(host: str, allow: Allowed) -> str:
+    """A host as another machine is to see it: that machine itself, or an address that may be asked.
+
+    Names are refused: whatever they mean over there cannot be judged here. Raises OutboundRefused.
+    """
+    host = plain_host(host)
+    if host in LOOPBACK_NAMES:
+        return "127.0.0.1"
+    try:
+        address = ip_address(host)
+    except ValueError:
+        raise OutboundRefused(
+            f"{host} is a name, and what it means on another host cannot be judged. Write its address, or localhost."
+        ) from None
+    if not address.is_loopback and (why := why_refused(address, allow.networks)):
+        raise OutboundRefused(f"{host} {why}. Correct the address, or have the environment allow its network.")
+    return host
+
+
 def _look_up(host: str, port: int, timeout_s: float) -> list[Address]:
     """Ask the name service once, for a bounded time."""
     found: list[Address] = []
@@ -208,11 +230,18 @@ def fetch(
     body: bytes | None = None,
     timeout_s: float = 10,
     max_bytes: int = 1_000_000,
+    dial: Dial | None = None,
 ) -> Response:
-    """One request. Raises OutboundRefused before anything is sent, OutboundFailed when no whole answer came."""
+    """One request. Raises OutboundRefused before anything is sent, OutboundFailed when no whole answer came.
+
+    `dial(host, port)` opens the connection where it leads over another host; it judges the address itself.
+    """
     target = _parse(url)
     began = time.monotonic()
-    sock, address = connect(target.host, target.port, allow=allow, timeout_s=timeout_s)
+    if dial is not None:
+        sock, address = dial(target.host, target.port), target.host
+    else:
+        sock, address = connect(target.host, target.port, allow=allow, timeout_s=timeout_s)
     end = _Deadline(sock, began + timeout_s)
     try:
         with end:

@@ -27,12 +27,13 @@ SCOPE = (*PORTAL_APPS, "auth", "auditlog", "axes")
 SEE_EVERYTHING = ("*.view_*",)
 ROLES: dict[Role, tuple[str, ...]] = {
     Role.MANAGER: SEE_EVERYTHING,
-    Role.RESPONDER: SEE_EVERYTHING,
+    Role.RESPONDER: (*SEE_EVERYTHING, "catalog.run_probe"),
     Role.OPERATOR: (
         *SEE_EVERYTHING,
         "operations.control_operation",
         "catalog.check_databasetarget",
         "catalog.check_host",
+        "catalog.run_probe",
         "backups.run_plan",
         "backups.verify_archive",
         "backups.restore_archive",

@@ -23,7 +23,7 @@ from factory.django import DjangoModelFactory
 from psycopg import sql
 
 from backups.models import Archive, Plan, Restore, Storage
-from catalog.models import Component, DatabaseTarget, Environment, Host, Service
+from catalog.models import Component, DatabaseTarget, Environment, Host, Probe, Service
 from core.models import User
 from core.roles import Role
 from operations import procedures
@@ -359,3 +359,16 @@ def target_on(server: TargetServer, database: str, **fields: Any) -> DatabaseTar
     os.environ[SECRET] = server.password
     values = {"host": server.host, "user": server.user, "password_ref": f"env:{SECRET}", "database": database}
     return TargetFactory(**{**values, **fields})
+
+
+class ProbeFactory(DjangoModelFactory):
+    """A probe of a port where nothing answers."""
+
+    class Meta:
+        model = Probe
+
+    environment = factory.SubFactory(EnvironmentFactory, allowed_networks="127.0.0.0/8")
+    name = factory.Sequence(lambda n: f"probe {n}")
+    kind = "tcp"
+    parameters = factory.LazyFunction(lambda: {"host": "127.0.0.1", "port": 1})
+    timeout_s = 2

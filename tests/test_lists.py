@@ -54,6 +54,7 @@ MAKERS: dict[str, Callable[[int], object]] = {
     "catalog.DatabaseTarget": lambda n: factories.TargetFactory(),
     "catalog.Environment": lambda n: factories.EnvironmentFactory(),
     "catalog.Host": lambda n: factories.HostFactory(name=f"host-{n}"),
+    "catalog.Probe": lambda n: factories.ProbeFactory(),
     "catalog.Service": lambda n: factories.EnvironmentFactory(),
     "catalog.ServiceControlCommands": service_control,
     "catalog.Severity": lambda n: factories.ServiceFactory().severities.create(rank=1, code="P1", name="Worst"),

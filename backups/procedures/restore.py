@@ -90,6 +90,10 @@ class RestoreArchive(AroundService):
     def service(self, ctx: StepContext) -> ServiceControl | None:
         return super().service(ctx) if self.in_place else None
 
+    def wait_for_probes(self, ctx: StepContext) -> None:
+        if self.in_place:
+            super().wait_for_probes(ctx)
+
     def preview(self) -> dict[str, PlannedStep | list[str]]:
         conn = connection_for(self.target)
         engine = engine_for(self.target)
@@ -221,6 +225,8 @@ class RestoreArchive(AroundService):
 
     def smoke_test(self, ctx: StepContext) -> None:
         ctx.log(self.engine.smoke_test(self.connection(), self.into, self.target.smoke_test))
+        if self.in_place:
+            self.run_smoke_probes(ctx)
         self._record_time(ctx)
 
     def _record_time(self, ctx: StepContext) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from backups.exceptions import BackupError
 from backups.procedures.base import TargetProcedure
+from catalog.models import Probe
+from catalog.probing import ask, wait_until_good
 from catalog.service_control import ServiceControl, control_for
 from operations.context import StepContext
+
+READY_WITHOUT_CONTROL_S = 120.0
 
 
 class AroundService(TargetProcedure):
@@ -41,6 +46,28 @@ class AroundService(TargetProcedure):
         elif not ctx.data.get("service_was_running", True):
             ctx.log("The application was stopped before and stays stopped.")
         self.start_again(ctx)
+        self.wait_for_probes(ctx)
+
+    def wait_for_probes(self, ctx: StepContext) -> None:
+        """Until what is marked “ready” in this environment is good, if the application runs."""
+        probes = Probe.objects.for_use(self.target.component.environment, Probe.Use.READY)
+        if not ctx.data.get("service_was_running", True) or not probes:
+            return
+        control = self.service(ctx)
+        limit_s = control.ready_timeout_s if control is not None else READY_WITHOUT_CONTROL_S
+        if sentence := wait_until_good(probes, ctx.run, limit_s):
+            raise BackupError(f"Not ready within {limit_s:g} s. {sentence}")
+        ctx.log(f"Ready: {', '.join(probe.name for probe in probes)}.")
+
+    def run_smoke_probes(self, ctx: StepContext) -> None:
+        """What is marked “smoke test” must be good; the first that is not ends the step."""
+        if not ctx.data.get("service_was_running", True):
+            return
+        for probe in Probe.objects.for_use(self.target.component.environment, Probe.Use.SMOKE):
+            finding = ask(probe, ctx.run)
+            ctx.log(f"{probe.name}: {finding.sentence}")
+            if not finding.is_good:
+                raise BackupError(f"The smoke test “{probe.name}” failed: {finding.sentence}")
 
     def stop_again(self, ctx: StepContext) -> None:
         """Undo of the start: nobody must work on a database that is about to be replaced again."""

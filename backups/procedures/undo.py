@@ -106,6 +106,7 @@ class UndoRestore(AroundService):
 
     def smoke_test(self, ctx: StepContext) -> None:
         ctx.log(self.engine.smoke_test(self.connection(), self.live, self.target.smoke_test))
+        self.run_smoke_probes(ctx)
         ctx.conclude(f"{self.live} is again what it was before the restore. The restored one is kept as {self.aside}.")
 
     def retry(self, *, by: User | None, reason: str, key: str) -> Operation:

@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
 from catalog import actions
+from catalog.admin.check_now import check_button, probes_of_environment, probes_of_service
 from catalog.exceptions import CatalogError
 from catalog.forms import EnvironmentForm, HumanDurationField, ServiceControlForm, ServiceForm
 from catalog.models import (
@@ -94,6 +95,7 @@ class ServiceAdmin(CatalogAdmin):
     phone_columns = ("name", "owner_team", "environment_count")
     search_fields = ("name", "slug", "owner_team", "description")
     detail_template = "catalog/service_detail.html"
+    buttons = [check_button(probes_of_service)]
     list_help = "What the organisation runs, with one team that answers for it."
 
     def get_queryset(self, request: HttpRequest) -> Any:
@@ -129,10 +131,15 @@ class EnvironmentAdmin(CatalogAdmin):
     list_select_related = ("service",)
     search_fields = ("name", "slug", "service__name")
     detail_template = "catalog/environment_detail.html"
+    buttons = [check_button(probes_of_environment)]
 
     def detail_context(self, request: HttpRequest, obj: Environment) -> dict[str, Any]:
         control = ServiceControlCommands.objects.filter(environment=obj).first()
-        return {"components": obj.components.prefetch_related("databases"), "control": control}
+        return {
+            "components": obj.components.prefetch_related("databases"),
+            "control": control,
+            "probes": obj.probes.order_by("name"),
+        }
 
     @admin.display(description="Kind", ordering="kind")
     def kind_chip(self, environment: Environment) -> SafeString:

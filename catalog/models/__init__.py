@@ -8,6 +8,7 @@ from catalog.models.control import ServiceControlCommands
 from catalog.models.databases import DatabaseTarget
 from catalog.models.hosts import Host
 from catalog.models.inventory import Component, Environment, Service
+from catalog.models.probes import Probe, ProbeResult
 from catalog.models.severities import Severity
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "DatabaseTarget",
     "Environment",
     "Host",
+    "Probe",
+    "ProbeResult",
     "Service",
     "ServiceControlCommands",
     "Severity",

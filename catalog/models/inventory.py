@@ -61,6 +61,12 @@ class Environment(models.Model):
         choices=Kind,
         help_text="Decides the colour of the band on every page that touches this environment.",
     )
+    allowed_networks = models.TextField(
+        blank=True,
+        validators=[validators.validate_networks],
+        help_text="Internal networks that probes may ask, one a line, for example 10.1.0.0/16. Public addresses always "
+        "may; cloud metadata and the portal itself never.",
+    )
 
     objects = querysets.EnvironmentQuerySet.as_manager()
 

@@ -11,7 +11,16 @@ from django.conf import settings
 
 from backups import actions as backups
 from backups.models import Plan, Storage
-from catalog.models import Component, DatabaseTarget, Environment, Host, Service, ServiceControlCommands, Severity
+from catalog.models import (
+    Component,
+    DatabaseTarget,
+    Environment,
+    Host,
+    Probe,
+    Service,
+    ServiceControlCommands,
+    Severity,
+)
 from operations.models import Schedule
 from opsportal.demo import server as demo_server
 from opsportal.demo.server import Database, DemoServer
@@ -93,7 +102,21 @@ def create(server: DemoServer, system_identifier: str, server_version: str) -> C
         target(database_staging, demo_server.ERP_STAGING, "SELECT count(*) > 0 FROM orders"),
         target(database_crm, demo_server.CRM, "SELECT count(*) > 0 FROM accounts"),
     )
+    _probes(production, server)
     return Catalog(*targets, _plans(storage, *targets))
+
+
+def _probes(environment: Environment, server: DemoServer) -> None:
+    """Questions that this demo can answer. A restore waits for the first and must pass the second."""
+
+    def probe(name: str, kind: str, use: str, **parameters: object) -> None:
+        Probe.objects.create(environment=environment, name=name, kind=kind, use=use, parameters=parameters)
+
+    probe("ERP runs", "command", "ready", argv=control_argv("status"), code=0)
+    where = {"host": server.host, "port": server.port, "database": demo_server.ERP.name, "user": demo_server.ERP.owner}
+    secret = f"file:{secret_path(demo_server.ERP)}"
+    probe("Database answers", "postgresql", "smoke", **where, password_ref=secret, connections_percent=80)
+    probe("Room for archives", "disk", "check", path=str(archives_root()), warn_percent=85, bad_percent=95)
 
 
 def _services() -> tuple[Service, Service]:

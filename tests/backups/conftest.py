@@ -40,6 +40,8 @@ TABLES = (
     "operations_workernode",
     "django_celery_beat_crontabschedule",
     "catalog_servicecontrolcommands",
+    "catalog_proberesult",
+    "catalog_probe",
     "catalog_databasetarget",
     "catalog_component",
     "catalog_environment",

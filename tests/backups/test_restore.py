@@ -15,11 +15,12 @@ from psycopg import sql
 from backups import actions, manifest
 from backups.exceptions import BackupError
 from backups.models import Archive, Restore
+from catalog.models import Probe
 from operations import actions as operations
 from operations.exceptions import Refused
 from operations.models import Operation, OperationStep
-from tests.backups.shop import Shop, corrupt, rewrite, steps
-from tests.factories import SAMPLE_ROWS, session_on
+from tests.backups.shop import Service, Shop, corrupt, rewrite, steps
+from tests.factories import SAMPLE_ROWS, ProbeFactory, session_on
 
 Verification, SafetyCopy = Archive.Verification, Restore.SafetyCopy
 FAILED = Operation.State.FAILED
@@ -314,3 +315,42 @@ class TestUndo:
         shop.assert_nothing_left()
         again = operations.retry(operation, by=shop.operator)
         assert shop.run(again).state == FAILED and again.pk != operation.pk
+
+
+class TestProbes:
+    """What is marked “ready” is waited for, and what is marked “smoke test” must be good."""
+
+    @pytest.fixture
+    def service(self, shop: Shop) -> Service:
+        service = shop.control(shop.root / "service")
+        service.call("start")
+        return service
+
+    def probe(self, shop: Shop, use: str, argv: list[str]) -> Probe:
+        environment = shop.target.component.environment
+        probe: Probe = ProbeFactory(environment=environment, kind="command", parameters={"argv": argv}, use=use)
+        return probe
+
+    def test_they_are_asked_after_the_swap(self, shop, service, tmp_path):
+        late = tmp_path / "late"
+        slow = ["sh", "-c", f"test -e {late} || {{ touch {late}; exit 1; }}"]
+        ready, smoke = self.probe(shop, "ready", slow), self.probe(shop, "smoke", ["true"])
+        unasked = self.probe(shop, "check", ["false"])
+        operation = shop.done(shop.restore(shop.archive()))
+        log = shop.log_of(operation)
+        assert f"Ready: {ready.name}." in log and f"{smoke.name}: Ended with 0." in log and unasked.name not in log
+
+    @pytest.mark.parametrize("use", ["ready", "smoke"])
+    def test_one_that_is_not_good_puts_the_old_database_back(self, shop, service, use):
+        probe = self.probe(shop, use, ["sh", "-c", "echo orders page is broken >&2; exit 1"])
+        shop.database.lose_orders()
+        operation = shop.run(shop.restore(shop.archive()))
+        assert operation.state == FAILED
+        assert probe.name in operation.message and "orders page is broken" in operation.message
+        assert shop.database.rows()["orders"] == 100
+        shop.assert_nothing_left()
+
+    def test_beside_the_live_database_nobody_is_asked(self, shop):
+        self.probe(shop, "smoke", ["false"])
+        self.probe(shop, "ready", ["false"])
+        shop.done(shop.restore(shop.archive(), into=f"{shop.database.name}_copy"))

@@ -1,0 +1,96 @@
+"""Asking the probes: from a row to an answer, and what becomes of it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+
+from django.utils import timezone
+
+from catalog.connectors import Endpoint
+from catalog.exceptions import CatalogError
+from catalog.models import Environment, Host, Probe, ProbeResult
+from catalog.probes import PROBES, Finding, State, Surroundings
+from catalog.probes import Probe as Question
+from catalog.probes.base import Run
+from catalog.reach import connector_for, forwarded
+from catalog.secrets import SecretReference
+from core.addresses import parse_networks
+from core.exceptions import PortalError
+from core.outbound import Allowed, OutboundFailed, judge_from_afar
+from operations.exceptions import CommandFailed
+
+PAUSE_S = 0.5
+
+
+def question_of(probe: Probe) -> Question:
+    """The adapter with its parameters. Raises CatalogError for a kind that this version does not know."""
+    try:
+        return PROBES[probe.kind](**probe.parameters)
+    except KeyError:
+        raise CatalogError(f"No probe of the kind “{probe.kind}” exists in this version of the portal.") from None
+
+
+def allowed_in(environment: Environment) -> Allowed:
+    """What an environment lets its probes ask beside public addresses."""
+    return Allowed(parse_networks([line for line in environment.allowed_networks.splitlines() if line.strip()]))
+
+
+def ask(probe: Probe, run: Run) -> Finding:
+    """Ask, whatever comes of it. Writes nothing."""
+    try:
+        return question_of(probe).ask(_surroundings(probe, run))
+    except (OutboundFailed, CommandFailed) as error:
+        return Finding(State.BAD, error.message)
+    except PortalError as error:
+        return Finding(State.UNKNOWN, error.message)
+    except OSError as error:
+        return Finding(State.BAD, f"The connection broke off: {error.strerror or error}.")
+
+
+def _surroundings(probe: Probe, run: Run) -> Surroundings:
+    host, allow = probe.looks_from, allowed_in(probe.environment)
+
+    def forward(address: str, port: int) -> AbstractContextManager[Endpoint]:
+        assert host is not None
+        seen = address if address.startswith("/") else judge_from_afar(address, allow)
+        return forwarded(host, seen, port, f"probe-{secrets.token_hex(6)}")
+
+    return Surroundings(
+        connector=connector_for(host),
+        allow=allow,
+        run=run,
+        secret=lambda reference: SecretReference.parse(reference).resolve(),
+        forward=forward if host is not None and host.kind != Host.Kind.LOCAL else None,
+        timeout_s=probe.timeout_s,
+    )
+
+
+def record(probe: Probe, finding: Finding) -> None:
+    """Keep the answer as the newest one, and the newest few of all."""
+    probe.asked_at = timezone.now()
+    probe.state, probe.sentence = finding.state.value, finding.sentence
+    probe.latency_s, probe.figures = finding.latency_s, dict(finding.figures)
+    probe.save(update_fields=["asked_at", "state", "sentence", "latency_s", "figures"])
+    ProbeResult.objects.create(
+        probe=probe, at=probe.asked_at, state=probe.state, sentence=probe.sentence, latency_s=probe.latency_s
+    )
+    kept = ProbeResult.objects.filter(probe=probe).values("pk")[: ProbeResult.KEPT]
+    ProbeResult.objects.filter(probe=probe).exclude(pk__in=list(kept.values_list("pk", flat=True))).delete()
+
+
+def wait_until_good(probes: Iterable[Probe], run: Run, limit_s: float) -> str:
+    """Ask until all are good; a sentence about the first that is not when the time is over, else an empty text."""
+    waiting = list(probes)
+    give_up = time.monotonic() + limit_s
+    while waiting:
+        finding = ask(waiting[0], run)
+        if finding.is_good:
+            waiting.pop(0)
+        elif time.monotonic() > give_up:
+            return f"{waiting[0].name}: {finding.sentence}"
+        else:
+            time.sleep(PAUSE_S)
+    return ""
