@@ -65,6 +65,11 @@ class Sshd:
         return " ".join((self.folder / "host_key.pub").read_text().split()[:2])
 
     @property
+    def public_key(self) -> str:
+        """That of the account, which is no host key."""
+        return " ".join((self.folder / "key.pub").read_text().split()[:2])
+
+    @property
     def key(self) -> str:
         return (self.folder / "key").read_text()
 

@@ -27,7 +27,8 @@ _SAID_HOST = re.compile(r"^opsportal: this is (.*)$", re.MULTILINE)
 #
 # Nothing that is started here may be left to the first process of a container: where that is a PostgreSQL server, it
 # takes the death of a child it does not know for a crash and restarts everything. So every process is waited for, and
-# in a container only the command itself is ended, by the shell that waits for it.
+# in a container only the command itself is ended, by the shell that waits for it. An engine that asks that shell to end
+# kills it ten seconds later; it has to be done by then.
 SCRIPT = r"""
 name=$(uname -n)
 [ -z "$1" ] || [ "$name" = "$1" ] || { printf 'opsportal: this is %s\n' "$name" >&2; exit 121; }
@@ -43,8 +44,9 @@ child=$!
 exec 3<&-
 (
   nap=
-  trap '[ -z "$nap" ] || { kill "$nap"; wait "$nap"; }; exit 0' TERM
   past=0
+  trap '[ -z "$nap" ] || { kill "$nap"; wait "$nap"; }; exit 0' TERM
+  trap '[ -z "$nap" ] || { kill "$nap"; wait "$nap"; }; past=$limit' USR1
   while [ "$past" -lt "$limit" ]; do
     if [ -r "/proc/$$/stat" ]; then
       read -r stat < "/proc/$$/stat" || break
@@ -57,14 +59,14 @@ exec 3<&-
     nap=
     past=$((past + 1))
   done
-  trap '' TERM
+  trap '' TERM USR1
   if [ "$scope" = group ]; then kill -TERM 0; sleep 5; kill -KILL 0; fi
   kill -TERM "$child"
   for _ in 1 2 3 4 5; do sleep 1; kill -0 "$child" || exit 0; done
   kill -KILL "$child"
 ) </dev/null >/dev/null 2>&1 &
 watch=$!
-trap : TERM
+trap 'kill -USR1 "$watch"' TERM HUP INT
 wait "$child"
 code=$?
 while [ "$code" -gt 128 ] && kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done

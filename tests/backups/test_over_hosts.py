@@ -173,7 +173,7 @@ class TestHost:
             catalog.check_host(host)
         assert catalog.offered_host_keys(host) == [sshd.host_key]
         with pytest.raises(CatalogError, match="does not show this key"):
-            catalog.pin_host_key(host, sshd.host_key[:-1] + "A", by=shop.operator)
+            catalog.pin_host_key(host, sshd.public_key, by=shop.operator)
         assert catalog.pin_host_key(host, sshd.host_key, by=shop.operator).host_keys == sshd.host_key
         host.refresh_from_db()
         catalog.check_host(host)
@@ -213,7 +213,7 @@ class TestContainer:
             shop.target.save()
             backed_up, _, _ = the_whole_story(shop)
             assert "via erp-postgres" in shop.log_of(backed_up)
-            assert "untracked child" not in engine.logs("erp-postgres")
+            assert "terminating any other" not in engine.logs("erp-postgres")
 
     def test_a_server_is_no_victim_of_commands_beside_it(self):
         """The server is the first process in there: an orphan that a signal ended would make it restart everything."""
@@ -225,7 +225,7 @@ class TestContainer:
                 time.sleep(SLACK_S + 3)  # the limit in there is over too
                 assert session.execute("SELECT 1").fetchone() == (1,)
             assert "sleep 60" not in engine.docker("top", "erp-postgres")
-            assert "untracked child" not in engine.logs("erp-postgres")
+            assert "terminating any other" not in engine.logs("erp-postgres")
 
 
 def binaries() -> Path:

@@ -108,7 +108,7 @@ def test_no_engine(tmp_path):
 
 
 def test_a_command_ends_by_its_own_limit_when_the_client_is_gone(engine, box):
-    """A container's engine does not tell a command that its client has gone; the limit goes along with it."""
+    """An engine does not tell a command that its client has gone; the limit goes along with it."""
     command = box.wrap(Command(("sleep", "8881"), timeout_s=1))
     with Background(command) as running:
         give_up = time.monotonic() + 40
