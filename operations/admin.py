@@ -7,8 +7,8 @@ from typing import Any
 from django.contrib import admin
 from django.core.exceptions import ObjectDoesNotExist
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, StreamingHttpResponse
-from django.urls import path
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -17,7 +17,7 @@ from core.buttons import Button, OfferedButton, offered, signed_in
 from core.environments import EnvironmentBand
 from core.links import page_url
 from core.templatetags.portal import ago, human_duration, status
-from operations import actions, locks, procedures, whole_log
+from operations import actions, locks, procedures, standing, whole_log, work_queues
 from operations.exceptions import OperationError
 from operations.filters import EnvironmentKindFilter, ProcedureFilter, WentWrongFilter
 from operations.forms import CancelForm, EvidenceForm, RetryForm, TakeOverForm
@@ -279,6 +279,24 @@ class ScheduleAdmin(ReadOnlyAdmin):
     list_select_related = ("crontab",)
     detail_template = "operations/schedule_detail.html"
 
+    def get_buttons(self, request: HttpRequest, obj: Model) -> list[Button]:
+        entry = standing.of(obj) if isinstance(obj, Schedule) else None
+        if entry is None:
+            return []
+        return [
+            Button(
+                "run_now",
+                "Run now",
+                entry.permission,
+                run=lambda request, schedule, data, key: entry.request(
+                    by=signed_in(request), trigger=Operation.Trigger.CLICK, key=key
+                ),
+                consequence=lambda schedule: entry.preview(),
+                primary=True,
+                icon="play",
+            )
+        ]
+
     def headline(self, request: HttpRequest, obj: Schedule) -> Headline:
         if not obj.enabled:
             return Headline("neutral", "Switched off", "Nothing is started until it is switched on.")
@@ -343,9 +361,32 @@ class WorkerNodeAdmin(ReadOnlyAdmin):
     nav, nav_label, nav_icon = ("Watch", 30), "Workers", "cpu"
     list_help = "Workers report themselves every 5 seconds; after 15 seconds of silence they count as gone."
     list_empty = "No worker has reported. Start one, or nothing that is asked for will run."
-    list_display = ("shown_state", "name", "shown_queues", "concurrency", "seen", "up")
+    list_display = ("shown_state", "name", "shown_queues", "works_on", "concurrency", "version", "seen", "up")
     list_display_links = ("name",)
-    phone_columns = ("name", "shown_state", "seen")
+    phone_columns = ("name", "shown_state", "works_on", "seen")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[WorkerNode]:
+        return WorkerNode.objects.with_work()
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        extra = {"queues": work_queues.overview()}
+        return super().changelist_view(request, {**extra, **(extra_context or {})})
+
+    def headline(self, request: HttpRequest, obj: WorkerNode) -> Headline:
+        if obj.is_live:
+            return Headline("ok", "Live", "It reports itself every 5 seconds.")
+        if obj.stopping:
+            return Headline("neutral", "Stopping", "It gives back what it was working on.")
+        return Headline("bad", "Silent", "Start it again, or look why it cannot reach the database.")
+
+    @admin.display(description="Works on")
+    def works_on(self, obj: WorkerNode) -> SafeString | str:
+        running: int = getattr(obj, "running", 0)
+        if not running:
+            return "–"
+        more = f" and {running - 1} more" if running > 1 else ""
+        address = reverse("admin:operations_operation_detail", args=[getattr(obj, "work_id", 0)])
+        return format_html('<a href="{}">{}</a>{}', address, getattr(obj, "work_title", ""), more)
 
     @admin.display(description="State")
     def shown_state(self, obj: WorkerNode) -> SafeString:
