@@ -1,7 +1,7 @@
 """What the control worker does beside its loop: the offline card, the end of break-glass sessions, the heartbeat.
 
-Each duty has a thread and a pace of its own: a slow disk or an address that does not answer holds up neither the control
-loop nor the others.
+Each has a thread and a pace of its own: a slow disk or an address that does not answer holds up neither the control
+loop nor another duty.
 """
 
 from __future__ import annotations

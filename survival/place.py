@@ -40,14 +40,14 @@ class Place:
         self.folder = folder
 
     def prepare(self, *, make: bool) -> None:
-        """Make sure that it can be written. It is made only where nobody chose it; a chosen one may be unmounted."""
+        """See that it can be written. Made only where nobody chose it: a chosen one may be unmounted."""
         if make:
             with _said(self.folder):
                 self.folder.mkdir(mode=0o700, exist_ok=True)
         if not self.folder.is_dir():
             raise SurvivalError(
-                f"The second place {self.folder} does not exist. Create the folder, mount the disk it is on, or correct "
-                "PORTAL_BACKUP_DIR."
+                f"The second place {self.folder} does not exist. Create the folder, mount the disk it is on, or "
+                "correct PORTAL_BACKUP_DIR."
             )
         probe = self.folder / f".probe-{os.getpid()}"
         with _said(self.folder):
@@ -143,6 +143,7 @@ def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}.new")
     scratch.unlink(missing_ok=True)
     with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        os.fchmod(file.fileno(), mode)  # whatever the umask is
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
