@@ -110,7 +110,7 @@ def _confirm_sentence(place: SecondPlace) -> str:
 class PortalBackupAdmin(ReadOnlyAdmin):
     """Every backup of the portal itself."""
 
-    nav, nav_label, nav_icon = ("Recover", 55), "Portal backups", "archive"
+    nav_label = "Portal backups"
     list_help = "Backups of the portal itself: one sealed file each, in the second place."
     list_empty = "The first backup is made when the control worker starts."
     list_display = ("shown_state", "name", "made", "size", "folder")

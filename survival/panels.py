@@ -12,8 +12,8 @@ from core.panels import panel
 from survival import health
 from survival.models import BreakGlass, SecondPlace
 
-# What people read here; the whole list is one click away.
-ITEMS = ("portal-backup", "portal-key", "offline-card", "control-loop", "queues", "schedules", "heartbeat")
+# What no other tile tells; the whole list is one click away.
+ITEMS = ("control-loop", "portal-backup", "portal-key", "offline-card", "heartbeat")
 
 
 @panel(
@@ -43,10 +43,9 @@ def broken_glass(request: HttpRequest) -> dict[str, Any] | None:
 )
 def survival(request: HttpRequest) -> dict[str, Any]:
     items = [each for each in health.look(ITEMS) if each.finding.state != health.OK]
-    place = SecondPlace.objects.filter(pk=1).first()
     return {
         "items": items,
-        "place": place,
-        "unconfirmed": place is not None and bool(place.recipient) and not place.key_is_apart,
+        "unconfirmed": any(each.name == "portal-key" for each in items),
+        "place_url": list_url(SecondPlace),
         "url": reverse("health-status"),
     }

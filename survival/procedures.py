@@ -252,6 +252,7 @@ class BackUpSelf(Procedure):
 
     def prune(self, ctx: StepContext) -> None:
         self._notice_missing(ctx)
+        self._check_one_again(ctx)
         for backup in going():
             with ctx.fenced():
                 backup.state, backup.removed_at = PortalBackup.State.PRUNED, timezone.now()
@@ -267,6 +268,23 @@ class BackUpSelf(Procedure):
                     backup.state = PortalBackup.State.MISSING
                     backup.save(update_fields=["state"])
                 ctx.log(f"{backup.path} is gone.")
+
+    def _check_one_again(self, ctx: StepContext) -> None:
+        """Disks rot: each run compares one earlier backup with its checksum, the one that was not looked at longest."""
+        earlier = PortalBackup.objects.there().exclude(operation=self.operation)
+        backup = earlier.exclude(verification=PortalBackup.Verification.DAMAGED).order_by("verified_at", "pk").first()
+        if backup is None:
+            return
+        try:
+            Place(Path(backup.folder)).check(backup.name, backup.size_bytes, backup.sha256)
+        except CopyDamaged as error:
+            self._record(ctx, backup, PortalBackup.Verification.DAMAGED, error.message)
+            ctx.log(error.message)
+            return
+        found = PortalBackup.Verification(backup.verification)
+        if found == PortalBackup.Verification.UNVERIFIED:
+            found = PortalBackup.Verification.CHECKED
+        self._record(ctx, backup, found, backup.message or "Its checksum is right.")
 
     # -- undo -----------------------------------------------------------------------------------------------------
 

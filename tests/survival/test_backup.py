@@ -207,6 +207,20 @@ class TestTrouble:
         second = places / "var-portal-backup"
         assert len(list(second.glob("portal-*.tar.age"))) == 1 and not list(second.glob(".partial*"))
 
+    def test_each_run_checks_an_earlier_one_again(self, done):
+        first = done(ask()).portal_backup
+        path = Path(first.path)
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+        operation = done(ask())
+        first.refresh_from_db()
+        assert first.verification == "damaged" and "SHA-256" in log_of(operation)
+        third = done(ask())
+        second = operation.portal_backup
+        second.refresh_from_db()
+        assert second.verification == "read" and second.verified_at > third.started_at
+
 
 class TestSchedule:
     def test_it_is_scheduled_by_itself_and_the_first_follows_at_once(self, done):
