@@ -78,6 +78,12 @@ def old_log_lines(before: datetime) -> QuerySet[LogLine]:
     return LogLine.objects.filter(operation__state__in=Operation.TERMINAL, operation__ended_at__lt=before)
 
 
+def has_lost_log(operation: Operation) -> bool:
+    """Whether its log is older than logs are kept."""
+    days, ended = settings.KEEP_LOGS_DAYS, operation.ended_at
+    return bool(days) and ended is not None and timezone.now() - ended > timedelta(days=days)
+
+
 def _old(model: type[Model], field: str) -> Doomed:
     return lambda before: model._default_manager.filter(**{f"{field}__lt": before})
 

@@ -7,4 +7,5 @@ class SurvivalConfig(AppConfig):
     verbose_name = "Survival of the portal"
 
     def ready(self) -> None:
-        from survival import duties, health_items  # noqa: F401  connects the worker's signals, registers the items
+        # Registers the checks and the health items, connects the worker's signals.
+        from survival import checks, duties, health_items  # noqa: F401

@@ -11,7 +11,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import F
 
 from backups.models import Archive
-from catalog.models import DatabaseTarget
+from catalog.models import DatabaseTarget, Host
 from core.version import version
 from survival import recovery
 from survival.card import postgresql
@@ -47,7 +47,7 @@ def fingerprint(found: dict[str, Any]) -> str:
 )
 def databases() -> list[Entry]:
     targets = list(
-        DatabaseTarget.objects.select_related("component__environment__service").order_by(
+        DatabaseTarget.objects.select_related("via", "component__environment__service").order_by(
             "component__environment__service__name", "component__environment__name", "database", "pk"
         )
     )
@@ -73,12 +73,16 @@ def _database(target: DatabaseTarget, archive: Archive | None) -> Entry:
     facts = (
         lives,
         ("Newest verified archive", folder),
-        ("On host", f"{archive.storage.host.name} ({archive.storage.host.address})"),
+        ("On host", _host(archive.storage.host)),
         ("Data of", f"{archive.snapshot_at:%Y-%m-%d %H:%M:%S} UTC" if archive.snapshot_at else "–"),
         ("SHA-256 of manifest.json", archive.sha256),
         ("Key", "None: archives are not encrypted."),
     )
     return Entry(title, facts, tuple(commands(archive, folder)) if commands else ())
+
+
+def _host(host: Host) -> str:
+    return f"{host.name} ({host.address})" if host.address and host.address != host.name else host.name
 
 
 @section("portal", title="The portal itself", order=90, empty="There is no backup of the portal yet.")

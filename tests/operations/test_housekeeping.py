@@ -81,6 +81,15 @@ def test_archives_restores_locks_and_what_runs_hold_on_to_theirs():
     assert LogLine.objects.filter(operation=running).exists(), "what still runs keeps its log"
 
 
+def test_the_page_of_an_operation_says_that_its_log_went():
+    operation = old()
+    factories.ArchiveFactory(operation=operation)
+    client = factories.browser(factories.PersonFactory(role=Role.MANAGER))
+    assert "older than the portal keeps" not in client.get(operation.get_absolute_url()).content.decode()
+    keep_house()
+    assert "The log is older than the portal keeps logs." in client.get(operation.get_absolute_url()).content.decode()
+
+
 def test_parents_and_retries_go_after_those_that_name_them():
     parent = old()
     child = old(parent=parent)

@@ -22,6 +22,7 @@ from survival.models import CardCopy, SecondPlace
 from tests import factories
 from tests.backups import conftest as backups
 from tests.backups.shop import Shop
+from tests.sshd import running_sshd
 
 sample, engine, shop = backups.sample, backups.engine, backups.shop  # fixtures
 target, admin = backups.target, backups.admin
@@ -219,6 +220,23 @@ class TestPlaces:
         assert places.write_due() == 1, list(CardCopy.objects.values())
         assert card_of(folder)["sections"] and not (tmp_path / "pwned").exists()
         assert {path.name for path in folder.iterdir()} == {places.HTML, places.JSON}
+
+    @pytest.mark.needs("ssh", "sshd")
+    def test_a_second_machine_over_ssh(self, settings, tmp_path: Path) -> None:
+        with running_sshd(tmp_path / "d") as server:
+            host = server.host()
+            folder = tmp_path / "second machine"
+            folder.mkdir()
+            settings.OFFLINE_CARD_DIRS = [f"{host.name}:{folder}"]
+            assert places.write_due() == 1, list(CardCopy.objects.values())
+            before = (folder / places.HTML).read_bytes()
+            assert card_of(folder)["sections"] and before.startswith(b"<!doctype html>")
+            # Another machine answers there: it gets nothing, and the copy says why.
+            server.change_host_key()
+            factories.ArchiveFactory()
+            assert places.write_due() == 0
+            assert (folder / places.HTML).read_bytes() == before
+            assert CardCopy.objects.get().error.endswith(".")
 
     def test_what_arrives_cut_off_does_not_replace_the_card(self, tmp_path: Path) -> None:
         (tmp_path / places.JSON).write_text("whole")
