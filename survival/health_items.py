@@ -188,7 +188,9 @@ def offline_card() -> Finding:
     if not copies:
         place = SecondPlace.objects.filter(pk=1).first()
         young = place is None or timezone.now() - place.created_at < FIRST_TIME
-        return Finding(WARN if young else BAD, None, "The offline card was not written yet. Start the control worker.")
+        if young:
+            return Finding(WARN, None, "The offline card was not written yet. The control worker does it in a minute.")
+        return Finding(BAD, None, "The offline card was never written. Start the control worker.")
     oldest: float = 0
     for name in settings.OFFLINE_CARD_DIRS:
         copy = copies.get(name)
