@@ -151,7 +151,6 @@ OFFLINE_CARD_MAX_AGE_H: float = env.float("OFFLINE_CARD_MAX_AGE_H", default=26.0
 METRICS_TOKEN: str = env.str("METRICS_TOKEN", default="").strip()
 HEARTBEAT_URL: str = env.str("HEARTBEAT_URL", default="").strip()
 HEARTBEAT_EVERY_S: float = env.float("HEARTBEAT_EVERY_S", default=60.0)
-HEARTBEAT_HOSTS: list[str] = env.list("HEARTBEAT_HOSTS", default=[])  # internal names that the heartbeat may go to
 HEARTBEAT_NETWORKS: list[str] = env.list("HEARTBEAT_NETWORKS", default=[])  # internal networks, as 10.1.0.0/16
 SCHEDULE_LATE_AFTER_S: float = env.float("SCHEDULE_LATE_AFTER_S", default=300.0)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
+from core.addresses import parse_networks
 from core.exceptions import PortalError
 from survival.keys import read_key
 from survival.procedures import check_places
@@ -39,16 +39,9 @@ def check_second_place(app_configs: Any = None, **kwargs: Any) -> list[CheckMess
 @register()
 def check_heartbeat(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """survival.E003: the heartbeat would be refused for a typing error."""
-    wrong = [text for text in settings.HEARTBEAT_NETWORKS if not _is_network(text)]
-    if not wrong:
-        return []
-    hint = "Write networks as 10.1.0.0/16, separated by commas."
-    return [Error(f"HEARTBEAT_NETWORKS holds “{wrong[0]}”, which is no network.", hint=hint, id="survival.E003")]
-
-
-def _is_network(text: str) -> bool:
     try:
-        ipaddress.ip_network(text)
-    except ValueError:
-        return False
-    return True
+        parse_networks(settings.HEARTBEAT_NETWORKS)
+    except ValueError as error:
+        hint = "Write networks as 10.1.0.0/16, separated by commas."
+        return [Error(f"HEARTBEAT_NETWORKS: {error}", hint=hint, id="survival.E003")]
+    return []

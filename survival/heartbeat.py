@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 
 from django.conf import settings
@@ -10,6 +9,7 @@ from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
 from core import outbound
+from core.addresses import parse_networks
 from core.exceptions import PortalError
 from survival import health
 from survival.models import Heartbeat
@@ -60,10 +60,7 @@ def _write_down(trouble: str | None) -> bool:
 
 
 def _send(suffix: str, reason: str) -> None:
-    allow = outbound.Allowed(
-        networks=tuple(ipaddress.ip_network(text) for text in settings.HEARTBEAT_NETWORKS),
-        hosts=tuple(settings.HEARTBEAT_HOSTS),
-    )
+    allow = outbound.Allowed(networks=parse_networks(settings.HEARTBEAT_NETWORKS))
     url = f"{settings.HEARTBEAT_URL.rstrip('/')}{suffix}"
     answer = outbound.fetch("POST", url, allow=allow, body=reason.encode(), timeout_s=TIMEOUT_S, max_bytes=10_000)
     if answer.status >= 300:
