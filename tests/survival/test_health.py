@@ -50,6 +50,11 @@ def well(settings) -> None:
         CardCopy.objects.create(place=place, written_at=now)
 
 
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch) -> None:
+    monkeypatch.setattr(health, "_lately", (float("-inf"), []))
+
+
 class TestItems:
     def test_everything_is_well(self, well):
         states = {item.name: item.finding.state for item in health.look() if item.name not in ("disk", "storages")}
@@ -141,12 +146,18 @@ class TestPage:
     def test_it_answers_503_while_something_is_bad(self, well, client, monkeypatch):
         looks = {name: ("Title", "", lambda: health.Finding("ok", None, "Well.")) for name in ("a", "b")}
         monkeypatch.setattr(health, "_looks", looks)
+        monkeypatch.setattr(health, "LATELY_S", -1.0)
         assert client.get("/health/status").status_code == 200
         looks["b"] = ("Title", "", lambda: health.Finding("warn", None, "Hm."))
         assert client.get("/health/status").status_code == 200
         looks["b"] = ("Title", "", lambda: health.Finding("bad", None, "Help."))
         answer = client.get("/health/status")
         assert answer.status_code == 503 and answer.json()["status"] == "bad"
+
+    def test_strangers_who_ask_again_and_again_cost_nothing_more(self, well, client, django_assert_num_queries):
+        first = client.get("/health/status", REMOTE_ADDR="203.0.113.9").json()
+        with django_assert_num_queries(0):
+            assert client.get("/health/status", REMOTE_ADDR="203.0.113.9").json() == first
 
     def test_who_is_signed_in_reads_a_page_and_programs_read_figures(self, well):
         client = factories.browser(factories.PersonFactory(role=Role.MANAGER))
