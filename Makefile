@@ -8,8 +8,9 @@ SERVICES := $(STACK) with-services --
 BOOTSTRAP := $(PYTHON) opsportal/stack/bootstrap.py $(VENV)
 TEMPLATES := find . -name '*.html' -not -path './$(VENV)/*' -not -path './var/*'
 PYTEST_ARGS ?=
+RUN ?=
 
-.PHONY: help run test check bench chaos screenshots clean
+.PHONY: help run with-database test check bench chaos screenshots clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -18,6 +19,10 @@ help: ## list the targets
 run: ## start the portal (PORT=8800, HOST=127.0.0.1, DATA_DIR=./var)
 	@$(BOOTSTRAP) requirements.txt
 	@exec $(STACK) run
+
+with-database: ## run a command beside the portal's own database, with the portal stopped (RUN='pg_restore ...')
+	@$(BOOTSTRAP) requirements.txt
+	@exec $(STACK) with-database -- sh -c '$(RUN)'
 
 test: ## run the test suite (PYTEST_ARGS="-k restore")
 	@$(BOOTSTRAP) requirements-dev.txt --system-packages

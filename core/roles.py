@@ -21,7 +21,7 @@ class Role(models.TextChoices):
     ADMINISTRATOR = "Administrator"
 
 
-PORTAL_APPS = ("core", "operations", "catalog", "backups")
+PORTAL_APPS = ("core", "operations", "catalog", "backups", "survival")
 SCOPE = (*PORTAL_APPS, "auth", "auditlog", "axes")
 
 SEE_EVERYTHING = ("*.view_*",)
@@ -40,6 +40,7 @@ ROLES: dict[Role, tuple[str, ...]] = {
         "backups.undo_restore",
         "backups.prune_plan",
         "backups.keep_archive",
+        "survival.back_up_portal",
     ),
     Role.APPROVER: SEE_EVERYTHING,
     Role.ADMINISTRATOR: (*SEE_EVERYTHING, *(f"{label}.*" for label in PORTAL_APPS)),

@@ -12,12 +12,13 @@ from django.urls import path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+import operations.worker_screens  # noqa: F401  the page of the workers registers itself
 from core.admin_site import Headline, ReadOnlyAdmin, register
 from core.buttons import Button, OfferedButton, offered, signed_in
 from core.environments import EnvironmentBand
 from core.links import page_url
 from core.templatetags.portal import ago, human_duration, status
-from operations import actions, locks, procedures, whole_log
+from operations import actions, housekeeping, locks, procedures, standing, whole_log
 from operations.exceptions import OperationError
 from operations.filters import EnvironmentKindFilter, ProcedureFilter, WentWrongFilter
 from operations.forms import CancelForm, EvidenceForm, RetryForm, TakeOverForm
@@ -193,6 +194,7 @@ class OperationAdmin(ReadOnlyAdmin):
             "lines": list(reversed(lines[:LOG_TAIL])),
             "log_truncated": len(lines) > LOG_TAIL,
             "log_url": page_url(obj, "log"),
+            "log_removed": housekeeping.has_lost_log(obj),
             "subject": subject,
             "children": obj.children.all(),
             "waiting_for": _waiting_for(obj),
@@ -279,6 +281,24 @@ class ScheduleAdmin(ReadOnlyAdmin):
     list_select_related = ("crontab",)
     detail_template = "operations/schedule_detail.html"
 
+    def get_buttons(self, request: HttpRequest, obj: Model) -> list[Button]:
+        entry = standing.of(obj) if isinstance(obj, Schedule) else None
+        if entry is None:
+            return []
+        return [
+            Button(
+                "run_now",
+                "Run now",
+                entry.permission,
+                run=lambda request, schedule, data, key: entry.request(
+                    by=signed_in(request), trigger=Operation.Trigger.CLICK, key=key
+                ),
+                consequence=lambda schedule: entry.preview(),
+                primary=True,
+                icon="play",
+            )
+        ]
+
     def headline(self, request: HttpRequest, obj: Schedule) -> Headline:
         if not obj.enabled:
             return Headline("neutral", "Switched off", "Nothing is started until it is switched on.")
@@ -334,33 +354,3 @@ class SlotAdmin(ReadOnlyAdmin):
     @admin.display(description="Decided after")
     def late(self, obj: Slot) -> str:
         return human_duration(obj.lateness)
-
-
-@register(WorkerNode)
-class WorkerNodeAdmin(ReadOnlyAdmin):
-    """Who does the work."""
-
-    nav, nav_label, nav_icon = ("Watch", 30), "Workers", "cpu"
-    list_help = "Workers report themselves every 5 seconds; after 15 seconds of silence they count as gone."
-    list_empty = "No worker has reported. Start one, or nothing that is asked for will run."
-    list_display = ("shown_state", "name", "shown_queues", "concurrency", "seen", "up")
-    list_display_links = ("name",)
-    phone_columns = ("name", "shown_state", "seen")
-
-    @admin.display(description="State")
-    def shown_state(self, obj: WorkerNode) -> SafeString:
-        if obj.is_live:
-            return status("ok", "Live")
-        return status("neutral", "Stopping") if obj.stopping else status("bad", "Silent")
-
-    @admin.display(description="Queues")
-    def shown_queues(self, obj: WorkerNode) -> str:
-        return ", ".join(obj.queues)
-
-    @admin.display(description="Seen", ordering="heartbeat_at")
-    def seen(self, obj: WorkerNode) -> SafeString | str:
-        return ago(obj.heartbeat_at)
-
-    @admin.display(description="Started", ordering="started_at")
-    def up(self, obj: WorkerNode) -> SafeString | str:
-        return ago(obj.started_at)

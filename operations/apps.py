@@ -8,7 +8,8 @@ class OperationsConfig(AppConfig):
     def ready(self) -> None:
         from django.utils.module_loading import autodiscover_modules
 
-        from operations import checks, worker  # noqa: F401  registers the checks, connects the worker's signals
+        # Registers the checks and the housekeeping, connects the worker's signals.
+        from operations import checks, housekeeping, worker  # noqa: F401
 
         # Procedures and schedule handlers of every room register themselves on import.
         autodiscover_modules("procedures", "schedules")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection, transaction
@@ -115,8 +116,11 @@ def forget_workers() -> None:
 class ControlLoop(threading.Thread):
     """Runs `tick` every OPERATIONS_TICK_S seconds until stopped, through any trouble."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: Callable[[], None] | None = None) -> None:
+        """`first` is done once, before the first round, and tried again until it succeeds."""
         super().__init__(name="control-loop", daemon=True)
+        self.first = first
+        self.looped_at: datetime | None = None
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -126,8 +130,16 @@ class ControlLoop(threading.Thread):
         while not self._stopped.wait(settings.OPERATIONS_TICK_S):
             try:
                 close_old_connections()
+                if self.first is not None:
+                    self.first()
+                    self.first = None
                 tick()
+                self.looped_at = timezone.now()
             except (DatabaseError, InterfaceError) as error:
                 logger.warning("control loop: database unavailable: %s", error)
                 connection.close()
+            except Exception:
+                # Only `first` comes here: what it is for must not cost the portal its control loop.
+                logger.exception("control loop: the start could not be prepared")
+                self.first = None
         connection.close()

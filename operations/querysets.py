@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import models
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 
 if TYPE_CHECKING:
     from operations.models import Operation, OperationStep, Slot, WorkerNode  # noqa: F401  named in the strings below
@@ -59,6 +59,18 @@ class SlotQuerySet(models.QuerySet["Slot"]):
 class WorkerNodeQuerySet(models.QuerySet["WorkerNode"]):
     def live(self) -> WorkerNodeQuerySet:
         return self.filter(heartbeat_at__gt=Now() - WORKER_STALE_AFTER, stopping=False)
+
+    def with_work(self) -> WorkerNodeQuerySet:
+        """With what each does now: `running` (how many), `work_id` and `work_title` (the oldest of them)."""
+        from operations.models import Operation
+
+        work = Operation.objects.filter(state=Operation.State.RUNNING, worker=models.OuterRef("name")).order_by("pk")
+        count = work.order_by().values("worker").annotate(count=models.Count("pk")).values("count")
+        return self.annotate(
+            running=Coalesce(models.Subquery(count), 0),
+            work_id=models.Subquery(work.values("pk")[:1]),
+            work_title=models.Subquery(work.values("title")[:1]),
+        )
 
     def serving(self, queue: str) -> WorkerNodeQuerySet:
         return self.live().filter(queues__contains=[queue])

@@ -20,6 +20,9 @@ SECRET_DIRS: list[Path] = [
 ]
 SECRET_ENV_PREFIX = "OPS_SECRET_"
 
+PORTAL_VERSION: str = env.str("PORTAL_VERSION", default="")  # empty: the checked-out commit
+PORTAL_URL: str = env.str("PORTAL_URL", default="").rstrip("/")  # how people reach the portal, for links in commands
+
 # --- who may talk to us -----------------------------------------------------------------------------------------------
 DEBUG: bool = env.bool("DEBUG", default=False)
 SECRET_KEY: str = env.str("SECRET_KEY", default="")
@@ -35,7 +38,7 @@ CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 # HTTPS is the default. The embedded stack speaks plain HTTP on loopback and says so with HTTPS=false.
 HTTPS: bool = env.bool("HTTPS", default=True)
 SECURE_SSL_REDIRECT = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^health/"]
+SECURE_REDIRECT_EXEMPT = [r"^health/", r"^metrics$"]
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
@@ -45,7 +48,8 @@ SESSION_COOKIE_NAME = env.str("SESSION_COOKIE_NAME", default="opsportal_session"
 CSRF_COOKIE_NAME = env.str("CSRF_COOKIE_NAME", default="opsportal_csrf")
 SESSION_COOKIE_AGE = 12 * 3600
 CSRF_COOKIE_HTTPONLY = False
-if env.bool("BEHIND_PROXY", default=False):
+BEHIND_PROXY: bool = env.bool("BEHIND_PROXY", default=False)
+if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
@@ -66,6 +70,7 @@ INSTALLED_APPS = [
     "operations.apps.OperationsConfig",
     "catalog.apps.CatalogConfig",
     "backups.apps.BackupsConfig",
+    "survival.apps.SurvivalConfig",
     "opsportal.apps.OpsportalConfig",
     "django.contrib.admin.apps.SimpleAdminConfig",
     "django.contrib.auth",
@@ -89,6 +94,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "survival.middleware.BreakGlassMiddleware",
     "core.middleware.TimeZoneMiddleware",
     "auditlog.middleware.AuditlogMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -117,6 +123,36 @@ TEMPLATES = [
 OPERATIONS_LEASE_S: float = env.float("OPERATIONS_LEASE_S", default=30.0)
 OPERATIONS_HEARTBEAT_S: float = env.float("OPERATIONS_HEARTBEAT_S", default=5.0)
 OPERATIONS_TICK_S: float = env.float("OPERATIONS_TICK_S", default=1.0)
+
+# --- how long records are kept (days; 0 keeps for ever) ---------------------------------------------------------------
+KEEP_OPERATIONS_DAYS: int = env.int("KEEP_OPERATIONS_DAYS", default=400)
+KEEP_LOGS_DAYS: int = env.int("KEEP_LOGS_DAYS", default=90)
+KEEP_SLOTS_DAYS: int = env.int("KEEP_SLOTS_DAYS", default=400)
+KEEP_AUDIT_DAYS: int = env.int("KEEP_AUDIT_DAYS", default=730)
+KEEP_ATTEMPTS_DAYS: int = env.int("KEEP_ATTEMPTS_DAYS", default=90)
+HOUSEKEEPING_CRON: str = env.str("HOUSEKEEPING_CRON", default="10 3 * * *")  # UTC; empty switches it off
+
+# --- the portal's own survival ----------------------------------------------------------------------------------------
+# The second place: a folder that outlives DATA_DIR, at best on another disk or machine.
+PORTAL_BACKUP_DIR: Path = Path(
+    env.str("PORTAL_BACKUP_DIR", default=str(DATA_DIR.parent / f"{DATA_DIR.name}-portal-backup"))
+)
+# An age recipient (age1…) or identity (AGE-SECRET-KEY-1…). Empty: an identity is made in PORTAL_KEY_DIR.
+PORTAL_BACKUP_KEY: str = env.str("PORTAL_BACKUP_KEY", default="").strip()
+PORTAL_KEY_DIR: Path = Path(env.str("PORTAL_KEY_DIR", default=str(DATA_DIR.parent / f"{DATA_DIR.name}-portal-key")))
+PORTAL_BACKUP_CRON: str = env.str("PORTAL_BACKUP_CRON", default="30 1 * * *")  # UTC; empty switches it off
+PORTAL_BACKUP_QUEUE: str = env.str("PORTAL_BACKUP_QUEUE", default="operations")
+PORTAL_BACKUP_KEEP_DAYS: int = env.int("PORTAL_BACKUP_KEEP_DAYS", default=30)
+PORTAL_BACKUP_KEEP_LAST: int = env.int("PORTAL_BACKUP_KEEP_LAST", default=7)
+PORTAL_BACKUP_MAX_AGE_H: float = env.float("PORTAL_BACKUP_MAX_AGE_H", default=26.0)
+# Where the offline card is written: folders, and host:/folder for hosts of the catalog. Empty switches it off.
+OFFLINE_CARD_DIRS: list[str] = env.list("OFFLINE_CARD_DIR", default=[str(PORTAL_BACKUP_DIR / "offline-card")])
+OFFLINE_CARD_MAX_AGE_H: float = env.float("OFFLINE_CARD_MAX_AGE_H", default=26.0)
+METRICS_TOKEN: str = env.str("METRICS_TOKEN", default="").strip()
+HEARTBEAT_URL: str = env.str("HEARTBEAT_URL", default="").strip()
+HEARTBEAT_EVERY_S: float = env.float("HEARTBEAT_EVERY_S", default=60.0)
+HEARTBEAT_NETWORKS: list[str] = env.list("HEARTBEAT_NETWORKS", default=[])  # internal networks, as 10.1.0.0/16
+SCHEDULE_LATE_AFTER_S: float = env.float("SCHEDULE_LATE_AFTER_S", default=300.0)
 
 # --- database ---------------------------------------------------------------------------------------------------------
 DATABASES = {"default": env.db_url("DATABASE_URL", default="postgresql:///opsportal")}

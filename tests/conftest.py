@@ -10,12 +10,14 @@ import pytest
 NEEDED = ("DATABASE_URL", "TARGET_SOCKET", "TARGET_USER", "TARGET_PASSWORD")
 # Where a program is missing, the Debian package that brings it.
 PACKAGES = {
+    "age": "age",
     "chromium": "chromium",
     "nginx": "nginx",
     "ssh": "openssh-client",
     "sshd": "openssh-server",
     "ssh-keyscan": "openssh-client",
     "dockerd": "docker.io",
+    "zstd": "zstd",
 }
 
 

@@ -28,6 +28,7 @@ from core.models import User
 from core.roles import Role
 from operations import procedures
 from operations.models import LogLine, Operation, OperationStep, Schedule, WorkerNode
+from survival.models import BreakGlass, CardCopy, PortalBackup, SecondPlace
 from tests.conftest import TargetServer
 
 PASSWORD = "correct-horse-9"
@@ -273,6 +274,58 @@ class WorkerNodeFactory(DjangoModelFactory):
     queues = factory.LazyFunction(lambda: ["operations"])
     pid = 1
     started_at = heartbeat_at = factory.LazyFunction(timezone.now)
+
+
+# -- the portal itself ------------------------------------------------------------------------------------------------
+
+
+class PortalBackupFactory(DjangoModelFactory):
+    """A backup of the portal that was opened and read; its file does not exist."""
+
+    class Meta:
+        model = PortalBackup
+
+    operation = factory.SubFactory(
+        OperationFactory, procedure="portal.backup_self", title="Back up the portal", params={}
+    )
+    folder = "/nonexistent/portal-backup"
+    name = factory.Sequence(lambda n: f"portal-20260101T00{n:04}Z.tar.age")
+    verification = PortalBackup.Verification.READ
+    made_at = verified_at = factory.LazyFunction(timezone.now)
+    size_bytes = 200_000
+    sha256 = "0" * 64
+    recipient = "age1example"
+
+
+class SecondPlaceFactory(DjangoModelFactory):
+    """The one record, with a key that nobody has confirmed yet."""
+
+    class Meta:
+        model = SecondPlace
+        django_get_or_create = ("id",)
+
+    id = 1
+    recipient = "age1example"
+    key_since = factory.LazyFunction(timezone.now)
+
+
+class CardCopyFactory(DjangoModelFactory):
+    class Meta:
+        model = CardCopy
+
+    place = factory.Sequence(lambda n: f"/nonexistent/card-{n}")
+    written_at = tried_at = factory.LazyFunction(timezone.now)
+
+
+class BreakGlassFactory(DjangoModelFactory):
+    """A link that was issued and not used."""
+
+    class Meta:
+        model = BreakGlass
+
+    name, account, reason, minutes = "Robin", "root", "Nobody can sign in", 60
+    token_sha256 = factory.Sequence(lambda n: f"{n:064}")
+    link_expires_at = factory.LazyFunction(lambda: timezone.now() + timedelta(minutes=15))
 
 
 # -- a real database --------------------------------------------------------------------------------------------------

@@ -89,7 +89,9 @@ def confirm_pages(plan: Plan) -> dict[str, str]:
 def fingerprint() -> dict[str, list[tuple[object, ...]]]:
     """Every row of the portal's own tables, so that "nothing changed" means nothing."""
     models = [
-        model for label in ("backups", "operations", "catalog") for model in apps.get_app_config(label).get_models()
+        model
+        for label in ("backups", "operations", "catalog", "survival")
+        for model in apps.get_app_config(label).get_models()
     ]
     return {model._meta.label: sorted(model.objects.values_list(), key=repr) for model in models}
 

@@ -21,7 +21,15 @@ from backups import actions
 from catalog.models import ServiceControlCommands, Severity
 from core.models import User
 from core.roles import ROLES, Role
-from tests.factories import PersonFactory, PlanFactory, browser
+from tests.factories import (
+    BreakGlassFactory,
+    CardCopyFactory,
+    PersonFactory,
+    PlanFactory,
+    PortalBackupFactory,
+    SecondPlaceFactory,
+    browser,
+)
 from tests.furnished import confirm_pages, fingerprint, pages
 from tests.pages import Form, page_of
 
@@ -53,6 +61,10 @@ def furnished(db) -> None:
     ServiceControlCommands.objects.create(environment=environment, **commands)
     Severity.objects.create(service=environment.service, code="P1", name="Outage", rank=1, definition="All is down.")
     AccessAttempt.objects.create(username="nobody", ip_address="192.0.2.1", failures_since_start=1)
+    SecondPlaceFactory()
+    PortalBackupFactory()
+    CardCopyFactory()
+    BreakGlassFactory()
     assert LogEntry.objects.exists()
 
 
@@ -125,12 +137,16 @@ def test_every_link_leads_somewhere_and_no_page_writes(furnished, role):
         assert {f"admin:operations_{kind}_{page}" for page in ("changelist", "detail")} <= names
     for kind in ("service", "environment", "component", "host", "databasetarget", "servicecontrolcommands", "severity"):
         assert {f"admin:catalog_{kind}_{page}" for page in ("changelist", "detail")} <= names
+    for kind in ("secondplace", "portalbackup", "cardcopy", "breakglass"):
+        assert f"admin:survival_{kind}_detail" in names
+    assert {"health-status", "offline-card"} <= names
     buttons = {match[1] for address in found.visited if (match := re.search(r"/do/(\w+)/", address))}
     may_act = role in (Role.OPERATOR, Role.ADMINISTRATOR)
     assert bool(buttons) == may_act
     if may_act:
         expected = "back_up prune restore verify keep let_go undo drop retry continue mark_done take_over cancel"
         assert set(expected.split()) <= buttons
+    assert ({"confirm_key", "end"} <= buttons) == (role == Role.ADMINISTRATOR)
     edits = {name for name in names if name.endswith(("_add", "_change", "_delete"))} - {"admin:password_change"}
     assert bool(edits) == (role == Role.ADMINISTRATOR)
     assert not any("django_celery_beat" in name for name in names)  # for superusers only

@@ -94,7 +94,10 @@ class Operation(models.Model):
 
     class Meta:
         ordering = ("-pk",)
-        permissions = (("control_operation", "Can cancel, retry and take over operations"),)
+        permissions = (
+            ("control_operation", "Can cancel, retry and take over operations"),
+            ("housekeep", "Can remove old records"),
+        )
         indexes = (
             models.Index(fields=("state", "queue", "id"), name="operation_state_queue"),
             models.Index(fields=("procedure", "-id"), name="operation_procedure"),

@@ -1,4 +1,4 @@
-"""`python -m opsportal.stack run | status | with-services -- COMMAND...`"""
+"""`python -m opsportal.stack run | status | with-database -- COMMAND... | with-services -- COMMAND...`"""
 
 import sys
 
@@ -8,6 +8,7 @@ from opsportal.stack.services import run_with_services
 USAGE = """Usage: python -m opsportal.stack COMMAND
   run                       start everything and keep it running (PORT, HOST, DATA_DIR)
   status                    what runs on DATA_DIR
+  with-database -- CMD...   run CMD beside the portal's own database server, with the portal stopped
   with-services -- CMD...   run CMD with throwaway servers"""
 
 
@@ -31,6 +32,10 @@ def main(argv: list[str]) -> int:
                 from opsportal.stack.portal import status
 
                 return status(say)
+            case ["with-database", "--", *command] if command:
+                from opsportal.stack.database import run_with_database
+
+                return run_with_database(command, say)
             case ["with-services", "--", *command] if command:
                 return run_with_services(command, lambda text: print(text, file=sys.stderr, flush=True))
     except StackError as error:

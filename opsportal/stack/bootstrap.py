@@ -16,6 +16,8 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Programs that some tests drive, and the Debian packages that bring them.
 SYSTEM_PACKAGES = {
+    "age": "age",
+    "zstd": "zstd",
     "chromium": "chromium",
     "ssh": "openssh-client",
     "sshd": "openssh-server",

@@ -98,6 +98,7 @@ def portal_environment(wishes: Wishes, folders: Folders, servers: Servers, env: 
         # Not the folder with the portal's own secrets: a password reference must not reach those.
         "SECRET_DIRS": str(folders.data / "target-secrets"),
         "PG_BIN": str(postgres_bin(folders.account)),
+        "PORTAL_URL": wishes.address.rstrip("/"),
         "PYTHONUNBUFFERED": "1",
     }
     result = {**defaults, **env, "DATA_DIR": str(folders.data), "DJANGO_SETTINGS_MODULE": "opsportal.settings"}

@@ -41,7 +41,7 @@ def run_with_services(command: Sequence[str], say: Callable[[str], None]) -> int
             services = servers.services()
             supervisor.start(*services)
             supervisor.wait_ready(services, limit_s=60)
-            return _run(command, _environment(folders, servers), supervisor)
+            return run_beside(command, _environment(folders, servers), supervisor)
     except Stopped:
         return 130
     finally:
@@ -69,7 +69,7 @@ def _environment(folders: Folders, servers: Servers) -> dict[str, str]:
     return {**outer, **given, "PATH": path}
 
 
-def _run(command: Sequence[str], env: Mapping[str, str], supervisor: Supervisor) -> int:
+def run_beside(command: Sequence[str], env: Mapping[str, str], supervisor: Supervisor) -> int:
     """Run it in the foreground, so that the terminal's Ctrl-C reaches it, while looking after the servers."""
     try:
         child = subprocess.Popen(list(command), env=env, preexec_fn=die_with_parent(signal.SIGTERM))

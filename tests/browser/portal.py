@@ -103,7 +103,8 @@ def running_portal() -> Iterator[Portal]:
         with _stack(data, _other_database(server_url, name)) as portal:
             yield portal
     finally:
-        shutil.rmtree(data, ignore_errors=True)
+        for folder in (data, *data.parent.glob(f"{data.name}-portal-*")):  # the second place and the key too
+            shutil.rmtree(folder, ignore_errors=True)
         with psycopg.connect(server_url, autocommit=True) as session:
             session.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 

@@ -40,7 +40,8 @@ def surroundings():
     finally:
         with psycopg.connect(url, autocommit=True) as session:
             session.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-        shutil.rmtree(folder, ignore_errors=True)
+        for made in (folder, *folder.parent.glob(f"{folder.name}-portal-*")):
+            shutil.rmtree(made, ignore_errors=True)
 
 
 def bench(environment, *options):
