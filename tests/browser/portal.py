@@ -68,7 +68,8 @@ class Portal:
         Of all that a backup does, pg_dump alone reads the publications. A session that has to make the server's cache of
         the catalog anew reads them too, so one comes before.
         """
-        self.target(database).close()
+        with self.target(database):
+            pass
         with self.target(database, autocommit=False) as session:
             session.execute("LOCK TABLE pg_catalog.pg_publication IN ACCESS EXCLUSIVE MODE")
             yield
