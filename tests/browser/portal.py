@@ -65,8 +65,8 @@ class Portal:
     def dumps_held(self, database: str) -> Iterator[None]:
         """Every dump of the database waits inside its step until the block ends.
 
-        Of all that a backup does, pg_dump alone reads the publications. A session that has to make the server's cache of
-        the catalog anew reads them too, so one comes before.
+        Of all that a backup does, pg_dump alone reads the publications. A session that has to make the server's cache
+        of the catalog anew reads them too, so one comes before.
         """
         with self.target(database):
             pass
