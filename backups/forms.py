@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from django import forms
+from django.conf import settings
 
 from backups.models import Archive, Plan, Restore
-from backups.validators import validate_cron
+from backups.validators import validate_cron, validate_storage_root
 from catalog.forms import HumanDurationField
-from catalog.models import DatabaseTarget
-from catalog.validators import validate_database_name
-from core.forms import OptionalReasonForm
+from catalog.models import DatabaseTarget, Environment
+from catalog.validators import validate_database_host, validate_database_name, validate_role_name
+from core.forms import OptionalReasonForm, TimeInput
 from operations.models import Schedule
 
 
@@ -122,3 +124,56 @@ class RestoreForm(forms.Form):
         self.initial["into"] = archive.target.database
         if archive.is_restore_point:
             del self.fields["override_reason"]
+
+
+class FirstServiceForm(forms.Form):
+    """At most a dozen questions between an empty portal and the first verified backup."""
+
+    service = forms.CharField(max_length=80, help_text="What people call it, for example Web shop.")
+    kind = forms.ChoiceField(label="Environment", choices=Environment.Kind.choices)
+    host = forms.CharField(
+        max_length=253,
+        validators=[validate_database_host],
+        help_text="Name, address, or folder of the server's Unix socket.",
+    )
+    port = forms.IntegerField(initial=5432, min_value=1, max_value=65535)
+    database = forms.CharField(max_length=63, validators=[validate_database_name])
+    user = forms.CharField(max_length=63, validators=[validate_role_name])
+    password = forms.CharField(
+        required=False,
+        max_length=500,
+        strip=False,
+        widget=forms.PasswordInput(render_value=False, attrs={"autocomplete": "off"}),
+        help_text="The password, which is kept in a file of the portal's and never shown again; or where it is: "
+        "env:OPS_SECRET_NAME or file:/run/secrets/name.",
+    )
+    folder = forms.CharField(
+        label="Folder for archives",
+        max_length=500,
+        validators=[validate_storage_root],
+        help_text="On the worker's machine. It must be there, unless it lies in the portal's own data folder.",
+    )
+    at = forms.TimeField(label="Every day at", initial="02:00", widget=TimeInput)
+    keep_days = forms.IntegerField(
+        label="Keep archives (days)", required=False, initial=30, min_value=1, help_text="Empty: for ever."
+    )
+    rto = HumanDurationField(label="RTO", required=False, help_text="Longest outage, for example 30 min.")
+    rpo = HumanDurationField(label="RPO", required=False, help_text="Most work that may be lost, for example 24 h.")
+
+    GROUPS = (
+        ("What it is", ("service", "kind"), False),
+        ("Where the database is", ("host", "port", "database", "user", "password"), True),
+        ("The backups", ("folder", "at", "keep_days", "rto", "rpo"), False),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial.setdefault("folder", str(Path(settings.DATA_DIR) / "archives"))
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """The fields as the page shows them."""
+        return [
+            {"title": title, "fields": [self[name] for name in names], "tested": tested}
+            for title, names, tested in self.GROUPS
+        ]

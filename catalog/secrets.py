@@ -11,6 +11,7 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -150,6 +151,28 @@ class SecretReference:
                 f"The secret file {self.name} is not UTF-8 text. Store the password as plain text."
             ) from None
         return text.removesuffix("\n").removesuffix("\r")
+
+
+def store(name: str, secret: str) -> Path:
+    """Write a secret into a new file of the first folder for secrets, readable by the portal's user alone.
+
+    Raises CatalogError when that folder cannot be written.
+    """
+    if not settings.SECRET_DIRS:
+        raise CatalogError("No folder for secrets is set. Set SECRET_DIRS, or give a reference instead of a password.")
+    folder = Path(settings.SECRET_DIRS[0])
+    path = folder / f"{name}-{token_hex(4)}"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with open(fd, "w", encoding="utf-8", newline="") as file:
+            file.write(secret)
+    except OSError as error:
+        raise CatalogError(
+            f"The password could not be kept in {folder} ({error.strerror}). Give the portal's user the right to write "
+            "there, or give a reference instead."
+        ) from None
+    return path
 
 
 def _setting_read_from(path: Path) -> str:

@@ -9,9 +9,11 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import path
 from django.utils.safestring import SafeString
 
 from backups import actions, retention, trends
+from backups.admin import first_service
 from backups.admin.dry_run import dry_run
 from backups.exceptions import BackupError
 from backups.forms import BackUpForm, PlanForm
@@ -71,6 +73,14 @@ class PlanAdmin(PortalAdmin):
             icon="trash",
         ),
     ]
+
+    def get_urls(self) -> list[Any]:
+        wrap = self.admin_site.admin_view
+        return [
+            path("first/", wrap(first_service.page), name="backups_first_service"),
+            path("first/test/", wrap(first_service.test), name="backups_first_service_test"),
+            *super().get_urls(),
+        ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Plan]:
         return Plan.objects.with_place().with_newest()

@@ -93,7 +93,7 @@ class Portal:
 
 
 @contextmanager
-def running_portal() -> Iterator[Portal]:
+def running_portal(*, demo: bool = True) -> Iterator[Portal]:
     """Start a portal on the servers of `with-services`, and a database server of its own for the demo."""
     name = f"browser_{secrets.token_hex(4)}"
     server_url = os.environ["DATABASE_URL"]
@@ -103,7 +103,7 @@ def running_portal() -> Iterator[Portal]:
     with psycopg.connect(server_url, autocommit=True) as session:
         session.execute(f'CREATE DATABASE "{name}"')
     try:
-        with _stack(data, _other_database(server_url, name)) as portal:
+        with _stack(data, _other_database(server_url, name), demo=demo) as portal:
             yield portal
     finally:
         for folder in (data, *data.parent.glob(f"{data.name}-portal-*")):  # the second place and the key too
@@ -117,12 +117,13 @@ def _other_database(url: str, name: str) -> str:
 
 
 @contextmanager
-def _stack(data: Path, database_url: str) -> Iterator[Portal]:
+def _stack(data: Path, database_url: str, *, demo: bool) -> Iterator[Portal]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     env = {key: value for key, value in os.environ.items() if key.removesuffix("_FILE") not in NOT_INHERITED}
-    env |= {"DATABASE_URL": database_url, "DATA_DIR": str(data), "HOST": "127.0.0.1", "PORT": str(port), "DEMO": "true"}
+    env |= {"DATABASE_URL": database_url, "DATA_DIR": str(data), "HOST": "127.0.0.1", "PORT": str(port)}
+    env["DEMO"] = "true" if demo else "false"
     # A Redis of its own: another test's doorbell would ring for operations of another database.
     env = {key: value for key, value in env.items() if key.removesuffix("_FILE") != "REDIS_URL"}
     log = data / "stack.log"
@@ -137,6 +138,7 @@ def _stack(data: Path, database_url: str) -> Iterator[Portal]:
         )
     try:
         _wait_ready(process, log)
+        assert not demo or (data / "demo-sign-ins.txt").exists(), f"no demo:\n{log.read_text()}"
         yield _with_people(data, database_url, f"http://127.0.0.1:{port}", env)
     finally:
         process.terminate()
@@ -152,7 +154,6 @@ def _wait_ready(process: subprocess.Popen[bytes], log: Path) -> None:
     while "The ops portal is ready" not in log.read_text():
         assert process.poll() is None and time.monotonic() < deadline, f"the portal did not start:\n{log.read_text()}"
         time.sleep(0.1)
-    assert (data_file := log.parent / "demo-sign-ins.txt").exists(), f"no demo in {data_file}:\n{log.read_text()}"
 
 
 def _with_people(data: Path, database_url: str, address: str, env: dict[str, str]) -> Portal:
@@ -169,8 +170,9 @@ def _with_people(data: Path, database_url: str, address: str, env: dict[str, str
 
 
 def demo_portal(data: Path, database_url: str, address: str, more: dict[str, str] | None = None) -> Portal:
-    """A portal that runs already, with the demo's sign-ins."""
-    sign_ins = [line.split("\t") for line in (data / "demo-sign-ins.txt").read_text().splitlines()]
+    """A portal that runs already, with the demo's sign-ins if it has any."""
+    path = data / "demo-sign-ins.txt"
+    sign_ins = [line.split("\t") for line in path.read_text().splitlines()] if path.exists() else []
     more = more or {}
     return Portal(
         address=address,
