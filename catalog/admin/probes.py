@@ -34,7 +34,7 @@ class ProbeAdmin(CatalogAdmin):
     nav, nav_label, nav_icon = ("Watch", 40), "Probes", "eye"
     list_help = "Questions to running things. A restore waits for those marked “ready” and must pass the “smoke tests”."
     list_empty = "Add the first probe, for example the health page of a service."
-    list_display = ("shown_state", "name", "environment", "shown_kind", "asks", "use", "asked")
+    list_display = ("shown_state", "name", "environment", "shown_kind", "asks", "asked")
     list_display_links = ("name",)
     phone_columns = ("name", "shown_state", "environment", "asked")
     list_filter = ("state", "use", "environment__kind", "environment__service")

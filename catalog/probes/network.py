@@ -96,7 +96,10 @@ class TcpProbe(Probe):
 
 
 class RedisProbe(Probe):
-    """Redis answers PONG. Source: the Redis serialization protocol specification (RESP)."""
+    """Redis answers PONG.
+
+    Source: the Redis serialization protocol specification (RESP).
+    """
 
     kind = "redis"
     label = "Redis PING"
