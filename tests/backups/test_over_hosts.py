@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import signal
+import subprocess
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from django.conf import settings
 
@@ -22,7 +29,8 @@ from operations import commands
 from operations.commands import Command
 from operations.models import Operation
 from tests.backups.shop import Shop
-from tests.docker_engine import running_engine
+from tests.conftest import TargetServer
+from tests.docker_engine import NOBODY, running_engine
 from tests.factories import SAMPLE_ROWS, HostFactory, sample_database, session_on
 from tests.sshd import Sshd, running_sshd
 
@@ -161,6 +169,86 @@ class TestRefused:
             assert Archive.objects.get(operation=ended).state == Archive.State.FAILED
         again = shop.done(shop.back_up())
         assert again.state == Operation.State.SUCCEEDED
+
+
+@contextmanager
+def server_on_a_small_disk() -> Iterator[tuple[TargetServer, Path]]:
+    """A server whose data lies on a file system of its own, and that file system."""
+    folder = Path(tempfile.mkdtemp(prefix="disk-", dir="/tmp"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120m,mode=0755", "tmpfs", folder], check=True)
+    run = Path(tempfile.mkdtemp(prefix="small-", dir="/tmp"))
+    account = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    data, programs = folder / "data", Path(os.environ["PG_BIN"])
+    try:
+        for path in (data, run):
+            path.mkdir(exist_ok=True)
+            path.chmod(0o700)
+            os.chown(path, NOBODY, NOBODY)
+        (run / "password").write_text("small")
+        os.chown(run / "password", NOBODY, NOBODY)
+        auth = ["--auth-local=scram-sha-256", f"--pwfile={run / 'password'}", "--wal-segsize=1", "--no-sync"]
+        locale = ["--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"]
+        # The log lies elsewhere: a server that cannot write its log gives up altogether, whoever filled the disk.
+        initdb = [programs / "initdb", "-D", data, f"--waldir={run / 'wal'}", "-U", "ops", *auth, *locale]
+        environment = {"LC_ALL": "C", "PATH": os.environ["PATH"]}
+        subprocess.run(initdb, check=True, capture_output=True, env=environment, cwd="/", **account)
+        settings = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={run}", "-c", "max_wal_size=4MB"]
+        settings += ["-c", "min_wal_size=2MB", "-c", "fsync=off", "-c", "autovacuum=off"]
+        process = subprocess.Popen(
+            [programs / "postgres", "-D", data, *settings],
+            env=environment,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **account,
+        )
+        try:
+            server = TargetServer(str(run), "ops", "small")
+            give_up = time.monotonic() + 30
+            while True:
+                try:
+                    session_on(server).close()
+                    break
+                except psycopg.OperationalError:
+                    assert process.poll() is None and time.monotonic() < give_up
+                    time.sleep(0.1)
+            yield server, folder
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        for left in (run, folder):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_over_there(shop, sshd):
+    with server_on_a_small_disk() as (server, disk):
+        database = sample_database(server)
+        database.execute(
+            "CREATE TABLE bulk AS SELECT md5(i::text) || md5((i + 1)::text) AS a FROM generate_series(1, 120000) i"
+        )
+        send_over(shop, sshd.host())
+        os.environ["OPS_SECRET_SMALL"] = server.password
+        shop.database = database
+        shop.target.host, shop.target.database = server.host, database.name
+        shop.target.password_ref = "env:OPS_SECRET_SMALL"
+        shop.target.save()
+        archive = Archive.objects.get(operation=shop.done(shop.back_up()))
+        shop.database.lose_orders()
+        filler = disk / "filler"
+        free = shutil.disk_usage(disk).free
+        filler.write_bytes(b"x" * (free - (11 << 20)))  # less than the copy needs
+        ended = shop.run(shop.restore(archive))
+        assert ended.state == FAILED, f"{ended.message}\n{ended.traceback}\n{shop.log_of(ended)[-1500:]}"
+        assert "No space left" in ended.message or "could not extend file" in ended.message, ended.message
+        assert shop.database.rows()["orders"] == 100
+        shop.assert_nothing_left()
+        assert_no_way_left()
+        filler.unlink()
+        shop.done(shop.restore(archive))
+        shop.assert_untouched()
 
 
 class TestHost:

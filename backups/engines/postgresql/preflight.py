@@ -264,7 +264,8 @@ def _slots(checks: Checks, session: Session, live: str) -> None:
 def _server_room(checks: Checks, session: Session, conn: Connection, manifest: Manifest, identifier: str) -> None:
     """Free space beside the live database; only known when the server's files are on this machine."""
     needed = int(manifest.database_bytes * ROOM_FOR_RESTORE)
-    if conn.host.startswith("/") or conn.host in LOCAL_HOSTS:
+    over_a_way = bool(conn.address)  # then this end is here, and the disk is not
+    if not over_a_way and (conn.host.startswith("/") or conn.host in LOCAL_HOSTS):
         readable = one(session, "SELECT pg_has_role('pg_read_all_settings', 'MEMBER')")
         data = Path(one(session, "SHOW data_directory")) if readable else None
         try:
