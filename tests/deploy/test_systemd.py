@@ -16,6 +16,7 @@ from tests.deploy.units import CHECKOUT, INSTALLED, UNITS, Unit
 from tests.factories import drop_databases, sample_database
 from tests.opsportal.stack_tools import alive, wait_until
 
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give processes another account")
 SERVICES = (
     "opsportal-web.service",
     "opsportal-control.service",
@@ -65,7 +66,7 @@ def test_all_services_are_closed_in_the_same_way() -> None:
     assert all(other == first for other in others)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give processes another account")
+@only_root
 @pytest.mark.xdist_group("deploy")
 class TestStarted:
     @pytest.fixture(scope="class")
