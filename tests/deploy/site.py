@@ -36,7 +36,7 @@ environment = Environment.objects.create(service=service, name="Production", slu
 part = Component.objects.create(environment=environment, name="database", kind="database")
 host = Host.objects.create(name="localhost", address="127.0.0.1")
 target = DatabaseTarget.objects.create(
-    component=part, name="shop", host={host!r}, database={database!r}, user={user!r}, password_ref={password!r})
+    component=part, name="shop", host={host!r}, port={port}, database={database!r}, user={user!r}, password_ref={password!r})
 storage = Storage.objects.create(name="archives", host=host, root={archives!r})
 plan = Plan.objects.create(name="Shop nightly", target=target, storage=storage, folder="shop")
 print("operation", actions.request_backup(plan, by=User.objects.get(username="ada")).pk)

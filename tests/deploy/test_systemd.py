@@ -87,6 +87,7 @@ class TestStarted:
 
         text = BACK_UP.format(
             host=target_server.host,
+            port=5432,
             database=database.name,
             user=target_server.user,
             password=f"file:{password}",
