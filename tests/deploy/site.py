@@ -1,4 +1,4 @@
-"""A portal in production: the example environment with this run's addresses, a database of its own, secrets as files."""
+"""A portal in production: the example environment with this run's addresses, its own database, secrets as files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ environment = Environment.objects.create(service=service, name="Production", slu
 part = Component.objects.create(environment=environment, name="database", kind="database")
 host = Host.objects.create(name="localhost", address="127.0.0.1")
 target = DatabaseTarget.objects.create(
-    component=part, name="shop", host={host!r}, port={port}, database={database!r}, user={user!r}, password_ref={password!r})
+    component=part, name="shop", host={host!r}, port={port}, database={database!r}, user={user!r},
+    password_ref={password!r})
 storage = Storage.objects.create(name="archives", host=host, root={archives!r})
 plan = Plan.objects.create(name="Shop nightly", target=target, storage=storage, folder="shop")
 print("operation", actions.request_backup(plan, by=User.objects.get(username="ada")).pk)

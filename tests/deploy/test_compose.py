@@ -1,4 +1,4 @@
-"""The compose file is accepted by a real Compose, publishes one port, knows no password, and its secrets fit together."""
+"""The compose file is accepted by a real Compose, publishes one port and knows no password; its secrets fit."""
 
 import hashlib
 import os

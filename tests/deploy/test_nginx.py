@@ -2,18 +2,15 @@
 
 import http.client
 import re
-import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.cookies import SimpleCookie
 from pathlib import Path
-from urllib.parse import urlencode
 
 import pytest
 
-from tests.deploy.site import NAME, PASSWORD, Site, production
+from tests.deploy.front import Front, answers
+from tests.deploy.site import NAME, PASSWORD, Site
 from tests.deploy.test_systemd import only_root
 from tests.deploy.units import DEPLOY
 from tests.opsportal.stack_tools import free_port, wait_until
@@ -28,47 +25,6 @@ http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {fo
     fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
     include {folder}/opsportal.conf; }}
 """
-
-
-@dataclass
-class Front:
-    """A browser at the proxy: it checks the certificate and keeps cookies."""
-
-    tls: ssl.SSLContext
-    https_port: int
-    http_port: int
-    cookies: SimpleCookie = field(default_factory=SimpleCookie)
-
-    def ask(self, method: str, path: str, form: dict[str, str] | None = None, **headers: str) -> tuple[int, dict, str]:
-        connection = http.client.HTTPSConnection(NAME, self.https_port, context=self.tls, timeout=30)
-        plain = socket.create_connection(("127.0.0.1", self.https_port))
-        connection.sock = self.tls.wrap_socket(plain, server_hostname=NAME)
-        kept = "; ".join(f"{name}={morsel.value}" for name, morsel in self.cookies.items())
-        headers = {"Host": NAME, "Cookie": kept, **headers}
-        if form is not None:
-            headers |= {"Content-Type": "application/x-www-form-urlencoded", "Referer": f"https://{NAME}{path}"}
-            headers |= {"Origin": f"https://{NAME}"}
-        connection.request(method, path, body=urlencode(form) if form else None, headers=headers)
-        answer = connection.getresponse()
-        body = answer.read().decode()
-        for value in answer.headers.get_all("Set-Cookie", []):
-            self.cookies.load(value)
-        connection.close()
-        return answer.status, dict(answer.headers), body
-
-    def sign_in(self, password: str) -> int:
-        body = self.ask("GET", "/login/")[2]
-        (token,) = set(re.findall('name="csrfmiddlewaretoken" value="(.+?)"', body))
-        form = {"csrfmiddlewaretoken": token, "username": "ada", "password": password, "next": "/"}
-        return self.ask("POST", "/login/", form)[0]
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with production() as site:
-        site.start("opsportal-web.service")
-        site.wait_ready()
-        yield site
 
 
 @pytest.fixture
@@ -97,19 +53,11 @@ def front(site: Site, tmp_path: Path) -> Iterator[Front]:
     assert tried.returncode == 0 and "warn" not in tried.stderr, tried.stderr
     process = subprocess.Popen(nginx)
     try:
-        wait_until(lambda: _answers(https_port), 20, (tmp_path / "error.log").read_text)
+        wait_until(lambda: answers(https_port), 20, (tmp_path / "error.log").read_text)
         yield Front(ssl.create_default_context(cafile=str(certificate)), https_port, http_port)
     finally:
         process.terminate()
         process.wait(20)
-
-
-def _answers(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
-    except OSError:
-        return False
-    return True
 
 
 def test_plain_http_leads_to_https(front: Front) -> None:
@@ -144,6 +92,6 @@ def test_a_stranger_cannot_claim_another_scheme(front: Front) -> None:
 
 def test_sign_in_attempts_are_limited_and_reading_is_not(front: Front) -> None:
     body = {"username": "nobody", "password": "wrong", "csrfmiddlewaretoken": "x"}
-    answers = [front.ask("POST", "/login/", body)[0] for _ in range(14)]
-    assert answers.count(429) >= 2 and answers[0] == 403
+    got = [front.ask("POST", "/login/", body)[0] for _ in range(14)]
+    assert got.count(429) >= 2 and got[0] == 403
     assert front.ask("GET", "/login/")[0] == 200
