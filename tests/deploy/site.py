@@ -128,6 +128,8 @@ def _configure(site: Site) -> None:
         "PORT": str(site.port),
         "DATA_DIR": str(data),
         "STATIC_ROOT": str(data / "static"),
+        "PORTAL_BACKUP_DIR": str(site.account.own_folder(site.folder / "portal-backup")),
+        "PORTAL_KEY_DIR": str(site.account.own_folder(site.folder / "portal-key")),
         "SECRET_DIRS": str(site.configured / "target-secrets"),
         "PG_BIN": os.environ["PG_BIN"],
     }
