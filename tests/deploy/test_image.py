@@ -47,7 +47,8 @@ class Containers:
     def options(self) -> tuple[str, ...]:
         given = [part for name, value in self.env.items() for part in ("--env", f"{name}={value}")]
         closed = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
-        return ("--network", "host", "--volume", f"{self.data}:/data", *closed, *given)
+        own = ("--volume", f"{self.data}:/data", "--volume", "/portal-backup", "--volume", "/portal-key")
+        return ("--network", "host", *own, *closed, *given)
 
     def start(self, role: str) -> str:
         name = f"portal-{role}"
