@@ -18,6 +18,8 @@ PACKAGES = {
     "ssh-keyscan": "openssh-client",
     "dockerd": "docker.io",
     "zstd": "zstd",
+    "docker-compose": "docker-compose",
+    "systemd-analyze": "systemd",
 }
 
 

@@ -23,6 +23,8 @@ SYSTEM_PACKAGES = {
     "sshd": "openssh-server",
     "dockerd": "docker.io",
     "docker-compose": "docker-compose",
+    "systemd-analyze": "systemd",
+    "nginx": "nginx",
 }
 
 
