@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from django.utils import timezone
 
@@ -21,6 +22,7 @@ from core.addresses import parse_networks
 from core.exceptions import PortalError
 from core.outbound import Allowed, OutboundFailed, judge_from_afar
 from operations.exceptions import CommandFailed
+from operations.masking import mask
 
 PAUSE_S = 0.5
 
@@ -39,9 +41,15 @@ def allowed_in(environment: Environment) -> Allowed:
 
 
 def ask(probe: Probe, run: Run) -> Finding:
-    """Ask, whatever comes of it. Writes nothing."""
+    """Ask, whatever comes of it. Writes nothing. What was sent as a secret is masked in what came back."""
+    used: list[str] = []
+    finding = _ask(probe, run, used)
+    return replace(finding, sentence=mask(finding.sentence, tuple(used)))
+
+
+def _ask(probe: Probe, run: Run, used: list[str]) -> Finding:
     try:
-        return question_of(probe).ask(_surroundings(probe, run))
+        return question_of(probe).ask(_surroundings(probe, run, used))
     except (OutboundFailed, CommandFailed) as error:
         return Finding(State.BAD, error.message)
     except PortalError as error:
@@ -50,8 +58,12 @@ def ask(probe: Probe, run: Run) -> Finding:
         return Finding(State.BAD, f"The connection broke off: {error.strerror or error}.")
 
 
-def _surroundings(probe: Probe, run: Run) -> Surroundings:
+def _surroundings(probe: Probe, run: Run, used: list[str]) -> Surroundings:
     host, allow = probe.looks_from, allowed_in(probe.environment)
+
+    def secret(reference: str) -> str:
+        used.append(SecretReference.parse(reference).resolve())
+        return used[-1]
 
     def forward(address: str, port: int) -> AbstractContextManager[Endpoint]:
         assert host is not None
@@ -62,7 +74,7 @@ def _surroundings(probe: Probe, run: Run) -> Surroundings:
         connector=connector_for(host),
         allow=allow,
         run=run,
-        secret=lambda reference: SecretReference.parse(reference).resolve(),
+        secret=secret,
         forward=forward if host is not None and host.kind != Host.Kind.LOCAL else None,
         timeout_s=probe.timeout_s,
     )

@@ -16,6 +16,7 @@ from catalog.probes.network import dialler
 from catalog.secrets import validate_secret_reference
 from core.exceptions import PortalError
 from core.outbound import Dial, Response, fetch, plain_host
+from operations.masking import mask
 
 LONGEST_VALUE = 60
 
@@ -75,6 +76,7 @@ class HttpProbe(Probe):
     kind = "http"
     label = "HTTP"
     form = HttpForm
+    _token = ""
 
     def shown(self) -> str:
         return str(self.parameters["url"])
@@ -82,7 +84,8 @@ class HttpProbe(Probe):
     def ask(self, around: Surroundings) -> Finding:
         headers = {"Accept": "application/json, text/html;q=0.9, */*;q=0.8"}
         if reference := self.parameters.get("token_ref"):
-            headers["Authorization"] = f"Bearer {around.secret(reference)}"
+            self._token = around.secret(reference)
+            headers["Authorization"] = f"Bearer {self._token}"
         with ExitStack() as stack:
             return self._ask(around, headers, dialler(around, stack))
 
@@ -105,14 +108,19 @@ class HttpProbe(Probe):
         """What is not as expected, in a sentence."""
         expected = self.parameters.get("status") or 200
         if response.status != expected:
-            to = f" It leads to {response.headers.get('location', '')[:200]}." if response.is_redirect else ""
+            place = self._masked(response.headers.get("location", ""))[:200]
+            to = f" It leads to {place}." if response.is_redirect else ""
             return f"The answer was {response.status}, expected is {expected}.{to}"
-        text = response.body.decode("utf-8", "replace")
+        text = self._masked(response.body.decode("utf-8", "replace"))
         if (wanted := self.parameters.get("text")) and wanted not in text:
             return f"The answer does not contain “{wanted}”."
         if path := self.parameters.get("json_path"):
             return self._wrong_json(text, path)
         return ""
+
+    def _masked(self, text: str) -> str:
+        """What came back, without the token: some servers repeat what they were sent."""
+        return mask(text, (self._token,))
 
     def _wrong_json(self, text: str, path: str) -> str:
         try:
