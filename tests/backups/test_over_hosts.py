@@ -173,14 +173,17 @@ class TestRefused:
 
 @contextmanager
 def server_on_a_small_disk() -> Iterator[tuple[TargetServer, Path]]:
-    """A server whose data lies on a file system of its own, and that file system."""
+    """A server with a tablespace “small” on a file system of its own, and that file system.
+
+    Only the tables lie there: a server that cannot write its log or its control file gives up altogether.
+    """
     folder = Path(tempfile.mkdtemp(prefix="disk-", dir="/tmp"))
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120m,mode=0755", "tmpfs", folder], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m,mode=0755", "tmpfs", folder], check=True)
     run = Path(tempfile.mkdtemp(prefix="small-", dir="/tmp"))
     account = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-    data, programs = folder / "data", Path(os.environ["PG_BIN"])
+    data, tables, programs = run / "data", folder / "tables", Path(os.environ["PG_BIN"])
     try:
-        for path in (data, run):
+        for path in (run, data, tables):
             path.mkdir(exist_ok=True)
             path.chmod(0o700)
             os.chown(path, NOBODY, NOBODY)
@@ -188,8 +191,7 @@ def server_on_a_small_disk() -> Iterator[tuple[TargetServer, Path]]:
         os.chown(run / "password", NOBODY, NOBODY)
         auth = ["--auth-local=scram-sha-256", f"--pwfile={run / 'password'}", "--wal-segsize=1", "--no-sync"]
         locale = ["--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"]
-        # The log lies elsewhere: a server that cannot write its log gives up altogether, whoever filled the disk.
-        initdb = [programs / "initdb", "-D", data, f"--waldir={run / 'wal'}", "-U", "ops", *auth, *locale]
+        initdb = [programs / "initdb", "-D", data, "-U", "ops", *auth, *locale]
         environment = {"LC_ALL": "C", "PATH": os.environ["PATH"]}
         subprocess.run(initdb, check=True, capture_output=True, env=environment, cwd="/", **account)
         settings = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={run}", "-c", "max_wal_size=4MB"]
@@ -212,6 +214,8 @@ def server_on_a_small_disk() -> Iterator[tuple[TargetServer, Path]]:
                 except psycopg.OperationalError:
                     assert process.poll() is None and time.monotonic() < give_up
                     time.sleep(0.1)
+            with session_on(server) as session:
+                session.execute(f"CREATE TABLESPACE small LOCATION '{tables}'")
             yield server, folder
         finally:
             process.send_signal(signal.SIGINT)
@@ -226,6 +230,8 @@ def server_on_a_small_disk() -> Iterator[tuple[TargetServer, Path]]:
 def test_a_full_disk_over_there(shop, sshd):
     with server_on_a_small_disk() as (server, disk):
         database = sample_database(server)
+        with session_on(server) as session:
+            session.execute(f"ALTER DATABASE {database.name} SET TABLESPACE small")
         database.execute(
             "CREATE TABLE bulk AS SELECT md5(i::text) || md5((i + 1)::text) AS a FROM generate_series(1, 120000) i"
         )
