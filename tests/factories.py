@@ -377,8 +377,8 @@ def session_on(server: TargetServer, database: str = "postgres", **options: Any)
 
 
 def new_name(word: str = "live") -> str:
-    """A database name nobody else uses at this server."""
-    return f"{PREFIX}{word}{next(_numbers)}"
+    """A database name nobody else uses at this server, and none that is the beginning of another."""
+    return f"{PREFIX}{word}{next(_numbers):04}"
 
 
 def sample_database(server: TargetServer, name: str = "", *, template: str = "template0") -> SampleDatabase:
@@ -393,15 +393,15 @@ def sample_database(server: TargetServer, name: str = "", *, template: str = "te
     return database
 
 
-def databases_on(server: TargetServer, start: str = PREFIX) -> set[str]:
+def databases_on(server: TargetServer, start: str) -> set[str]:
     """The databases whose names begin so."""
     with session_on(server) as session:
         found = session.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [start])
         return {name for (name,) in found}
 
 
-def drop_databases(server: TargetServer, start: str = PREFIX) -> None:
-    """Remove what tests and restores have made under these names."""
+def drop_databases(server: TargetServer, start: str) -> None:
+    """Remove a test's database and what restores have made beside it."""
     with session_on(server) as session:
         for name in databases_on(server, start):
             session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))

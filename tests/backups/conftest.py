@@ -134,7 +134,7 @@ def sample(target_server, engine, tmp_path_factory) -> Iterator[tuple[SampleData
     conn = Connection(target_server.host, 5432, database.name, target_server.user, target_server.password)
     describe(folder, engine.dump(conn, folder, run=run))
     yield database, folder
-    factories.drop_databases(target_server)
+    factories.drop_databases(target_server, factories.PREFIX)
 
 
 @pytest.fixture

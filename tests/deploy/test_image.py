@@ -179,7 +179,7 @@ def test_every_role_starts_backs_up_and_stops_in_time(containers: Containers, ta
         state = "SELECT state FROM operations_operation WHERE id = %s"
         wait_until(lambda: containers.value(state, pk) not in ("queued", "running"), 120, containers.logs)
         assert containers.value(state, pk) == "succeeded", containers.logs()
-    drop_databases(target_server)
+    drop_databases(target_server, database.name)
     (manifest,) = containers.data.glob("archives/shop/*/manifest.json")
     assert manifest.stat().st_uid == 10001
 

@@ -74,7 +74,6 @@ class TestStarted:
     def site(target_server: TargetServer) -> Iterator[Site]:
         with production() as site:
             yield site
-            drop_databases(target_server)
 
     def test_they_make_a_portal_that_backs_up_and_stops_in_time(self, site: Site, target_server: TargetServer) -> None:
         database = sample_database(target_server)
