@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import TargetServer
 from tests.deploy.site import BACK_UP, Site, production
 from tests.deploy.units import CHECKOUT, INSTALLED, UNITS, Unit
-from tests.factories import drop_databases, sample_database
+from tests.factories import sample_database
 from tests.opsportal.stack_tools import alive, wait_until
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give processes another account")
