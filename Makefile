@@ -10,7 +10,7 @@ TEMPLATES := find . -name '*.html' -not -path './$(VENV)/*' -not -path './var/*'
 PYTEST_ARGS ?=
 RUN ?=
 
-.PHONY: help run with-database test check bench chaos screenshots clean
+.PHONY: help run with-database test check fuzz bench chaos screenshots clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -42,6 +42,10 @@ check: ## lint, types, layers, templates, deployment settings, migrations
 	try $(BIN)/python manage.py check --deploy --fail-level WARNING; \
 	try $(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run; \
 	exit $$status
+
+fuzz: ## send the API many more requests made from its own document than `make test` does
+	@$(BOOTSTRAP) requirements-dev.txt
+	@FUZZ_EXAMPLES=300 $(SERVICES) python -m pytest -n 2 --dist loadgroup -q tests/opsportal/test_api_fuzz.py
 
 bench: ## measure backup, restore and click-to-first-step
 	@$(BOOTSTRAP) requirements-dev.txt

@@ -237,6 +237,7 @@ def request_undo(
     *,
     by: User | None,
     reason: str = "",
+    trigger: str = Trigger.CLICK,
     key: str | None = None,
     retry_of: Operation | None = None,
 ) -> Operation:
@@ -258,7 +259,7 @@ def request_undo(
             title=f"Undo the restore of {row.into_database}",
             params={"restore": row.pk},
             by=by,
-            trigger=Trigger.CLICK,
+            trigger=trigger,
             reason=reason,
             lock_keys=database_locks(row.target),
             key=key,

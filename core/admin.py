@@ -24,6 +24,7 @@ from django_celery_beat.models import (
     SolarSchedule,
 )
 
+from core import token_screens  # noqa: F401  (importing registers the screens of tokens)
 from core.admin_site import Headline, MoreLink, PortalAdmin, ReadOnlyAdmin, register
 from core.audit import track
 from core.models import User

@@ -36,6 +36,7 @@ ICONS: dict[str, str] = {
     "info": '<circle cx="8" cy="8" r="6"/><path d="M8 7.3v3.4M8 5.2v.1"/>',
     "layers": '<path d="M8 2 2 5.2l6 3.2 6-3.2zM2 8.2l6 3.2 6-3.2M2 11.2l6 3.2 6-3.2"/>',
     "list": '<path d="M5.5 4H14M5.5 8H14M5.5 12H14M2.5 4h.1M2.5 8h.1M2.5 12h.1"/>',
+    "key": '<path d="M7.5 8.5 13 3M11 5l2 2M9.5 6.5l1.5 1.5"/><circle cx="5" cy="11" r="2.8"/>',
     "lock": '<path d="M3.5 7.5h9v6h-9zM5.5 7.5V5a2.5 2.5 0 0 1 5 0v2.5"/>',
     "menu": '<path d="M2.5 4h11M2.5 8h11M2.5 12h11"/>',
     "minus": '<path d="M4 8h8"/>',

@@ -1,13 +1,18 @@
-"""The people of the portal."""
+"""The people of the portal, and the tokens by which programs act for them."""
 
 import zoneinfo
 from functools import cache
 
 from django.contrib.auth.models import AbstractUser
+from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
 
 from core.links import detail_url
+from core.querysets import ApiTokenQuerySet
+from core.scopes import validate_scopes
 
 
 @cache
@@ -49,3 +54,55 @@ class User(AbstractUser):
 
     def get_absolute_url(self) -> str:
         return detail_url(self)
+
+
+class ApiToken(models.Model):
+    """A secret by which a program acts for a person: with that person's rights, within the scopes, until it expires.
+
+    Only the SHA-256 of the secret is kept. It has 256 random bits, so a slow hash would add nothing.
+    """
+
+    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="tokens")
+    name = models.CharField(max_length=80, help_text="What uses it, for example: GitLab CI of the web shop.")
+    scopes = ArrayField(models.CharField(max_length=20), validators=[validate_scopes])
+    hint = models.CharField(max_length=12, editable=False, help_text="How it begins.")
+    sha256 = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+", editable=False)
+    expires_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True, editable=False)
+    last_used_at = models.DateTimeField(null=True, editable=False, help_text="Within a minute.")
+
+    objects = ApiTokenQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-pk",)
+        verbose_name = "API token"
+        permissions = (("issue_apitoken", "Can make API tokens for themselves"),)
+        constraints = (
+            models.CheckConstraint(name="apitoken_has_scope", condition=Q(scopes__len__gt=0)),
+            models.CheckConstraint(name="apitoken_sha256", condition=Q(sha256__regex=r"^[0-9a-f]{64}$")),
+            models.CheckConstraint(name="apitoken_expires_later", condition=Q(expires_at__gt=F("created_at"))),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.hint}…)"
+
+    def get_absolute_url(self) -> str:
+        return detail_url(self)
+
+    @property
+    def is_usable(self) -> bool:
+        return self.revoked_at is None and self.expires_at > timezone.now() and self.owner.is_active
+
+    @property
+    def state_word(self) -> str:
+        if self.revoked_at is not None:
+            return "Revoked"
+        if self.expires_at <= timezone.now():
+            return "Expired"
+        return "Usable" if self.owner.is_active else "Owner switched off"
+
+    @property
+    def status(self) -> str:
+        return "ok" if self.is_usable else "neutral"

@@ -27,9 +27,10 @@ SCOPE = (*PORTAL_APPS, "auth", "auditlog", "axes")
 SEE_EVERYTHING = ("*.view_*",)
 ROLES: dict[Role, tuple[str, ...]] = {
     Role.MANAGER: SEE_EVERYTHING,
-    Role.RESPONDER: (*SEE_EVERYTHING, "catalog.run_probe"),
+    Role.RESPONDER: (*SEE_EVERYTHING, "core.issue_apitoken", "catalog.run_probe"),
     Role.OPERATOR: (
         *SEE_EVERYTHING,
+        "core.issue_apitoken",
         "operations.control_operation",
         "catalog.check_databasetarget",
         "catalog.check_host",

@@ -186,7 +186,15 @@ def mark_done(operation: Operation, step_name: str, *, by: User, evidence: str) 
     return row
 
 
-def retry(operation: Operation, *, by: User, reason: str = "", key: str = "", typed_name: str = "") -> Operation:
+def retry(
+    operation: Operation,
+    *,
+    by: User,
+    reason: str = "",
+    key: str = "",
+    typed_name: str = "",
+    trigger: str = Operation.Trigger.CLICK,
+) -> Operation:
     """Ask for the same thing again, as a new operation. What had to be typed before has to be typed again."""
     if not may_control(by, operation):
         raise PermissionDenied
@@ -195,7 +203,12 @@ def retry(operation: Operation, *, by: User, reason: str = "", key: str = "", ty
     kind = procedures.get(operation.procedure)(operation)
     if typed_name != kind.typed_name:
         raise Refused(f"Type “{kind.typed_name}” exactly to confirm." if kind.typed_name else "Nothing is to be typed.")
-    return kind.retry(by=by, reason=reason or operation.reason, key=key)
+    with transaction.atomic():
+        again = kind.retry(by=by, reason=reason or operation.reason, key=key)
+        if trigger != again.trigger == Operation.Trigger.CLICK:  # procedures know no other door
+            again.trigger = trigger
+            again.save(update_fields=["trigger"])
+    return again
 
 
 def _note(row: Operation, text: str) -> None:

@@ -3,9 +3,12 @@
 from django.urls import include, path
 
 from core.admin_site import site
+from opsportal.api import api, nothing_here
 
 urlpatterns = [
     path("health/", include("opsportal.health")),
+    path("api/v1/", api.urls),
+    path("api/<path:rest>", nothing_here),
     path("", include("survival.urls")),
     path("", site.urls),
 ]

@@ -24,8 +24,10 @@ from psycopg import sql
 
 from backups.models import Archive, Plan, Restore, Storage
 from catalog.models import Component, DatabaseTarget, Environment, Host, Probe, Service
-from core.models import User
+from core.actions import issue_token
+from core.models import ApiToken, User
 from core.roles import Role
+from core.scopes import SCOPES
 from operations import procedures
 from operations.models import LogLine, Operation, OperationStep, Schedule, WorkerNode
 from survival.models import BreakGlass, CardCopy, PortalBackup, SecondPlace
@@ -53,6 +55,26 @@ class PersonFactory(DjangoModelFactory):
     def role(self: User, create: bool, extracted: Role | None, **kwargs: Any) -> None:
         if extracted:
             self.groups.add(Group.objects.get(name=extracted.value))
+
+
+class ApiTokenFactory(DjangoModelFactory):
+    """A usable token that may everything its owner may."""
+
+    class Meta:
+        model = ApiToken
+
+    owner = factory.SubFactory(PersonFactory)
+    name = factory.Sequence(lambda n: f"token {n}")
+    scopes = factory.LazyFunction(lambda: list(SCOPES))
+    hint = "ops_test"
+    sha256 = factory.Sequence(lambda n: f"{n:064x}")
+    expires_at = factory.LazyFunction(lambda: timezone.now() + timedelta(days=1))
+
+
+def bearer(owner: User, *scopes: str) -> dict[str, str]:
+    """Headers that send a new token of this person; without scopes it has them all."""
+    _, secret = issue_token(owner, name="test", scopes=scopes or list(SCOPES), days=1, by=None)
+    return {"Authorization": f"Bearer {secret}"}
 
 
 def browser(user: User) -> Client:

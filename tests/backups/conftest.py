@@ -50,6 +50,7 @@ TABLES = (
     "catalog_host",
     "auditlog_logentry",
     "django_session",
+    "core_apitoken",
     "core_user_user_permissions",
     "core_user_groups",
     "core_user",
