@@ -52,6 +52,7 @@ ICONS: dict[str, str] = {
     "scale": '<path d="M8 2v12M4 14h8M3 5h10M3 5l-1.8 4.5h3.6zM13 5l-1.8 4.5h3.6z"/>',
     "search": '<circle cx="7" cy="7" r="4.5"/><path d="m10.4 10.4 3.4 3.4"/>',
     "server": '<path d="M2.5 2.5h11v4.6h-11zM2.5 8.9h11v4.6h-11zM5 4.8h.1M5 11.2h.1"/>',
+    "send": '<path d="M14 2 7 9M14 2 9.5 14 7 9 2 6.5z"/>',
     "shield": '<path d="M8 1.8 13 4v4c0 3-2 5.2-5 6.2C5 13.2 3 11 3 8V4z"/>',
     "skip": '<path d="M3 4v8l5-4zM8 4v8l5-4z"/>',
     "stop": '<path d="M4 4h8v8H4z"/>',

@@ -104,6 +104,11 @@ def plain_host(text: str) -> str:
     return host
 
 
+def check_url(url: str) -> None:
+    """Raises OutboundRefused for what is no URL that could be asked. Where its name leads is judged when it is."""
+    _parse(url)
+
+
 def _parse(url: str) -> _Target:
     if any(ord(char) <= 32 or ord(char) == 127 or char == "\\" for char in url):
         raise OutboundRefused("The URL contains spaces, line breaks or a backslash. Correct it.")

@@ -21,7 +21,7 @@ class Role(models.TextChoices):
     ADMINISTRATOR = "Administrator"
 
 
-PORTAL_APPS = ("core", "operations", "catalog", "backups", "survival")
+PORTAL_APPS = ("core", "operations", "catalog", "backups", "webhooks", "survival")
 SCOPE = (*PORTAL_APPS, "auth", "auditlog", "axes")
 
 SEE_EVERYTHING = ("*.view_*",)

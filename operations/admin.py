@@ -12,7 +12,8 @@ from django.urls import path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-import operations.worker_screens  # noqa: F401  the page of the workers registers itself
+import operations.event_screens
+import operations.worker_screens  # noqa: F401  the pages of events and workers register themselves
 from core.admin_site import Headline, ReadOnlyAdmin, register
 from core.buttons import Button, OfferedButton, offered, signed_in
 from core.environments import EnvironmentBand

@@ -9,7 +9,7 @@ class OperationsConfig(AppConfig):
         from django.utils.module_loading import autodiscover_modules
 
         # Registers the checks and the housekeeping, connects the worker's signals.
-        from operations import checks, housekeeping, worker  # noqa: F401
+        from operations import checks, duties, housekeeping, worker  # noqa: F401
 
         # Procedures and schedule handlers of every room register themselves on import.
         autodiscover_modules("procedures", "schedules")

@@ -23,7 +23,7 @@ from django.utils import timezone
 from core.models import User
 from operations import actions
 from operations.context import StepContext
-from operations.models import LogLine, Operation, OperationLock, Slot
+from operations.models import Event, LogLine, Operation, OperationLock, Slot
 from operations.procedures import Procedure, Step, register
 from operations.standing import Standing, declare
 
@@ -90,6 +90,7 @@ def _old(model: type[Model], field: str) -> Doomed:
 
 add(Kind("log lines", lambda: settings.KEEP_LOGS_DAYS, old_log_lines))
 add(Kind("schedule decisions", lambda: settings.KEEP_SLOTS_DAYS, _old(Slot, "at")))
+add(Kind("events", lambda: settings.KEEP_EVENTS_DAYS, _old(Event, "at")))
 add(Kind("operations", lambda: settings.KEEP_OPERATIONS_DAYS, old_operations))
 add(Kind("audit entries", lambda: settings.KEEP_AUDIT_DAYS, _old(LogEntry, "timestamp")))
 add(Kind("expired sessions", lambda: 1, _old(Session, "expire_date")))

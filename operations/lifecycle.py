@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from django.db import transaction
 from django.utils import timezone
 
-from operations import dispatch, locks, procedures
+from operations import dispatch, events, locks, procedures
 from operations.context import StepContext
 from operations.models import LogLine, Operation, OperationStep
 from operations.procedures import Procedure
@@ -144,6 +144,7 @@ def close(operation: Operation, state: Operation.State, message: str, procedure:
     locks.release(operation)
     if procedure is not None:
         procedure.on_end()
+    events.operation_ended(operation)
     _wake_parent(operation)
 
 

@@ -12,6 +12,7 @@ from django.db import OperationalError as DatabaseUnavailable
 from django.utils import timezone
 
 from core.exceptions import PortalError
+from operations import events
 from operations.models import Operation, Schedule, Slot
 from operations.slots import slots_between
 
@@ -71,10 +72,26 @@ def _decide_schedule(pk: int, now: datetime) -> int:
             return 0
         batch, more = due[:BATCH], len(due) > BATCH
         known = set(Slot.objects.filter(schedule=schedule, at__in=batch).values_list("at", flat=True))
-        decided = sum(_decide_slot(schedule, at, now, is_latest=at == due[-1]) for at in batch if at not in known)
+        new = [at for at in batch if at not in known]
+        decided = sum(_decide_slot(schedule, at, now, is_latest=at == due[-1]) for at in new)
+        if decided:
+            _tell_missed(schedule, new)
         schedule.decided_until = batch[-1] if more else now
         schedule.save(update_fields=["decided_until"])
     return decided
+
+
+def _tell_missed(schedule: Schedule, decided: list[datetime]) -> None:
+    """One piece of news for all slots of a round that were not started and not merged into a later one."""
+    missed = list(Slot.objects.filter(schedule=schedule, at__in=decided, decision__in=Slot.MISSED).order_by("at"))
+    if missed:
+        count = f"{len(missed)} due times of" if len(missed) > 1 else "A due time of"
+        events.publish(
+            events.SLOTS_MISSED,
+            f"{count} “{schedule.name}” passed without a start. {missed[-1].message}".strip(),
+            subject=schedule,
+            data={"schedule": schedule.name, "count": len(missed), "from": missed[0].at, "to": missed[-1].at},
+        )
 
 
 def _decide_slot(schedule: Schedule, at: datetime, now: datetime, *, is_latest: bool) -> int:

@@ -70,6 +70,7 @@ INSTALLED_APPS = [
     "operations.apps.OperationsConfig",
     "catalog.apps.CatalogConfig",
     "backups.apps.BackupsConfig",
+    "webhooks.apps.WebhooksConfig",
     "survival.apps.SurvivalConfig",
     "opsportal.apps.OpsportalConfig",
     "django.contrib.admin.apps.SimpleAdminConfig",
@@ -127,6 +128,7 @@ OPERATIONS_TICK_S: float = env.float("OPERATIONS_TICK_S", default=1.0)
 # --- how long records are kept (days; 0 keeps for ever) ---------------------------------------------------------------
 KEEP_OPERATIONS_DAYS: int = env.int("KEEP_OPERATIONS_DAYS", default=400)
 KEEP_LOGS_DAYS: int = env.int("KEEP_LOGS_DAYS", default=90)
+KEEP_EVENTS_DAYS: int = env.int("KEEP_EVENTS_DAYS", default=90)
 KEEP_SLOTS_DAYS: int = env.int("KEEP_SLOTS_DAYS", default=400)
 KEEP_AUDIT_DAYS: int = env.int("KEEP_AUDIT_DAYS", default=730)
 KEEP_ATTEMPTS_DAYS: int = env.int("KEEP_ATTEMPTS_DAYS", default=90)

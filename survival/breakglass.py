@@ -22,10 +22,13 @@ from django.utils import timezone
 
 from core.models import User
 from core.roles import Role, sync_roles
+from operations.events import declare, publish
 from survival.exceptions import SurvivalError
 from survival.models import BreakGlass
 
 logger = logging.getLogger(__name__)
+
+BREAKGLASS_USED = declare("breakglass.used", "Somebody signed in by break-glass")
 
 USERNAME = "break-glass"
 LINK_MINUTES = 15
@@ -71,6 +74,7 @@ def sign_in(request: HttpRequest, token: str) -> BreakGlass:
         row.expires_at = now + timedelta(minutes=row.minutes)
         row.save(update_fields=["used_at", "used_from", "expires_at"])
         user = _the_user()
+        publish(BREAKGLASS_USED, f"{row.name} signed in by break-glass. {row.reason}", subject=row)
     login(request, user, backend=BACKEND)
     request.session[SESSION_KEY] = row.pk
     request.session.set_expiry(row.minutes * 60)

@@ -29,9 +29,10 @@ from core.models import ApiToken, User
 from core.roles import Role
 from core.scopes import SCOPES
 from operations import procedures
-from operations.models import LogLine, Operation, OperationStep, Schedule, WorkerNode
+from operations.models import Event, LogLine, Operation, OperationStep, Schedule, WorkerNode
 from survival.models import BreakGlass, CardCopy, PortalBackup, SecondPlace
 from tests.conftest import TargetServer
+from webhooks.models import Delivery, Webhook
 
 PASSWORD = "correct-horse-9"
 # Where the tests' targets keep the password of the managed server.
@@ -337,6 +338,44 @@ class CardCopyFactory(DjangoModelFactory):
 
     place = factory.Sequence(lambda n: f"/nonexistent/card-{n}")
     written_at = tried_at = factory.LazyFunction(timezone.now)
+
+
+class EventFactory(DjangoModelFactory):
+    """The news that some operation has ended. Made without `publish`, so nobody is told."""
+
+    class Meta:
+        model = Event
+
+    name = "operation.ended"
+    sentence = "Sample: succeeded."
+    data = factory.LazyFunction(lambda: {"state": "succeeded"})
+
+
+class WebhookFactory(DjangoModelFactory):
+    """A webhook on this machine, at a port where nothing listens."""
+
+    class Meta:
+        model = Webhook
+
+    name = factory.Sequence(lambda n: f"webhook {n}")
+    url = "http://127.0.0.1:1/"
+    secret_ref = "env:OPS_SECRET_TEST_WEBHOOK"
+    allowed_networks = "127.0.0.0/8"
+
+
+class DeliveryFactory(DjangoModelFactory):
+    """One that was given up."""
+
+    class Meta:
+        model = Delivery
+
+    webhook = factory.SubFactory(WebhookFactory)
+    event = factory.SubFactory(EventFactory)
+    state = "failed"
+    due_at = None
+    tries = 7
+    tried_at = factory.LazyFunction(timezone.now)
+    message = "Nothing answers."
 
 
 class BreakGlassFactory(DjangoModelFactory):

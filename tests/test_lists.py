@@ -65,7 +65,9 @@ MAKERS: dict[str, Callable[[int], object]] = {
     "catalog.Service": lambda n: factories.EnvironmentFactory(),
     "catalog.ServiceControlCommands": service_control,
     "catalog.Severity": lambda n: factories.ServiceFactory().severities.create(rank=1, code="P1", name="Worst"),
+    "core.ApiToken": lambda n: factories.ApiTokenFactory(),
     "core.User": lambda n: factories.PersonFactory(role=Role.OPERATOR),
+    "operations.Event": lambda n: factories.EventFactory(),
     "operations.Operation": lambda n: factories.OperationFactory(requested_by=factories.PersonFactory()),
     "operations.Schedule": lambda n: factories.ScheduleFactory(),
     "operations.Slot": slot,
@@ -73,6 +75,8 @@ MAKERS: dict[str, Callable[[int], object]] = {
     "survival.BreakGlass": lambda n: factories.BreakGlassFactory(),
     "survival.CardCopy": lambda n: factories.CardCopyFactory(),
     "survival.PortalBackup": lambda n: factories.PortalBackupFactory(),
+    "webhooks.Delivery": lambda n: factories.DeliveryFactory(),
+    "webhooks.Webhook": lambda n: factories.WebhookFactory(),
 }
 # The superuser's screens of django-celery-beat are not the portal's.
 FOREIGN = "django_celery_beat."

@@ -22,8 +22,10 @@ from catalog.models import ServiceControlCommands, Severity
 from core.models import User
 from core.roles import ROLES, Role
 from tests.factories import (
+    ApiTokenFactory,
     BreakGlassFactory,
     CardCopyFactory,
+    DeliveryFactory,
     PersonFactory,
     PlanFactory,
     PortalBackupFactory,
@@ -65,6 +67,8 @@ def furnished(db) -> None:
     PortalBackupFactory()
     CardCopyFactory()
     BreakGlassFactory()
+    DeliveryFactory()
+    ApiTokenFactory()
     assert LogEntry.objects.exists()
 
 
@@ -139,7 +143,9 @@ def test_every_link_leads_somewhere_and_no_page_writes(furnished, role):
         assert {f"admin:catalog_{kind}_{page}" for page in ("changelist", "detail")} <= names
     for kind in ("secondplace", "portalbackup", "cardcopy", "breakglass"):
         assert f"admin:survival_{kind}_detail" in names
-    assert {"health-status", "offline-card"} <= names
+    assert {"health-status", "offline-card", "admin:core_apitoken_changelist"} <= names
+    assert {"admin:webhooks_webhook_detail", "admin:webhooks_delivery_detail", "admin:operations_event_detail"} <= names
+    assert ("admin:core_apitoken_new" in names) == (role in (Role.RESPONDER, Role.OPERATOR, Role.ADMINISTRATOR))
     buttons = {match[1] for address in found.visited if (match := re.search(r"/do/(\w+)/", address))}
     may_act = role in (Role.OPERATOR, Role.ADMINISTRATOR)
     assert bool(buttons) == may_act

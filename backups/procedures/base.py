@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from django.utils import timezone
 
-from backups import manifest
+from backups import manifest, news
 from backups.engines.base import BackupEngine, Connection, VerifyReport
 from backups.exceptions import ArchiveDamaged, BackupError
 from backups.models import Archive
@@ -23,6 +23,7 @@ from catalog.connectors import Endpoint
 from catalog.inspection import TargetFacts
 from catalog.models import DatabaseTarget, Host
 from operations.context import StepContext
+from operations.events import publish
 from operations.exceptions import CommandFailed
 from operations.procedures import Procedure
 
@@ -117,6 +118,8 @@ def _record_verdict(ctx: StepContext, archive: Archive, verdict: Archive.Verific
         archive.verified_at = timezone.now()
         archive.verification_message = message
         archive.save(update_fields=["state", "verification", "verified_at", "verification_message"])
+        if verdict == Archive.Verification.DAMAGED:
+            publish(news.ARCHIVE_DAMAGED, f"{archive} is damaged. {message}", subject=archive, operation=ctx.operation)
 
 
 @contextmanager

@@ -7,12 +7,13 @@ from functools import cached_property
 
 from django.utils import timezone
 
-from backups import actions, retention
+from backups import actions, news, retention
 from backups.models import Archive, Plan
 from backups.procedures.base import folder_of, storage_of
 from backups.reach import storage_for
 from core.models import User
 from operations.context import StepContext
+from operations.events import publish
 from operations.models import Operation, OperationLock
 from operations.procedures import PlannedStep, Procedure, Step, register
 
@@ -59,10 +60,12 @@ class Prune(Procedure):
         while (newest := Archive.objects.of(self.plan.target).restore_points().newest_first().first()) is not None:
             if folder_of(newest).is_dir():
                 return
+            gone = f"{newest} is not where it should be, so it lets no older archive go."
             with ctx.fenced():
                 newest.state = Archive.State.MISSING
                 newest.save(update_fields=["state"])
-            ctx.log(f"{newest} is not where it should be, so it keeps no other archive from staying.")
+                publish(news.ARCHIVE_MISSING, gone, subject=newest, operation=ctx.operation)
+            ctx.log(gone)
 
     def _remove_one(self, ctx: StepContext, verdict: retention.Verdict) -> int:
         archive = verdict.archive

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from backups import actions
+from backups import actions, news
 from backups.exceptions import ArchiveDamaged
 from backups.models import Archive
 from backups.procedures.base import folder_of, read_back
 from backups.reach import engine_for
 from core.models import User
 from operations.context import StepContext
+from operations.events import publish
 from operations.models import Operation
 from operations.procedures import Procedure, Step, register
 
@@ -35,12 +36,12 @@ class Verify(Procedure):
     def read(self, ctx: StepContext) -> None:
         folder = folder_of(self.archive)
         if not folder.is_dir():
+            gone = f"The folder {folder} is gone. Mount the disk it is on and verify again, or use another archive."
             with ctx.fenced():
                 self.archive.state = Archive.State.MISSING
                 self.archive.save(update_fields=["state"])
-            raise ArchiveDamaged(
-                f"The folder {folder} is gone. Mount the disk it is on and verify again, or use another archive."
-            )
+                publish(news.ARCHIVE_MISSING, f"{self.archive}: {gone}", subject=self.archive, operation=ctx.operation)
+            raise ArchiveDamaged(gone)
         report = read_back(ctx, engine_for(self.archive.target), self.archive)
         ctx.conclude(report.sentence)
 

@@ -64,6 +64,8 @@ class Slot(models.Model):
         TOO_LATE = "too_late", "Found too late"
         REFUSED = "refused", "Refused"
 
+    MISSED = (Decision.TOO_LATE, Decision.REFUSED)
+
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="slots")
     at = models.DateTimeField()
     decision = models.CharField(max_length=10, choices=Decision)

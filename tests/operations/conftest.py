@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import redis
 from django.contrib.auth.models import Permission
-from django.db import connection, connections
+from django.db import connections
 from django.db.models.functions import Now
 from pytest_django import DjangoDbBlocker
 
@@ -28,37 +28,15 @@ from operations.models import LogLine, Operation
 from opsportal.stack.identity import Account
 from opsportal.stack.process import die_with_parent
 from opsportal.stack.programs import redis_server
+from tests.committed import ENGINE_TABLES, committed_rows
 from tests.operations import samples
 from tests.operations.samples import Died, Script
-
-TABLES = (
-    "operations_slot",
-    "operations_operationlock",
-    "operations_logline",
-    "operations_operationstep",
-    "operations_operation",
-    "operations_schedule",
-    "django_celery_beat_crontabschedule",
-    "operations_workernode",
-    "core_user_user_permissions",
-    "core_user_groups",
-    "core_user",
-)
 
 
 @pytest.fixture
 def transactional_db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """In place of pytest-django's, which empties every table and makes all permissions anew: 0.3 s a test."""
-    with django_db_blocker.unblock():
-        assert str(connection.settings_dict["NAME"]).startswith("test_")
-        try:
-            yield
-        finally:
-            connection.close()
-            with connection.cursor() as cursor:
-                for table in TABLES:
-                    cursor.execute(f"DELETE FROM {table}")
-            connections.close_all()
+    with committed_rows(django_db_blocker, ENGINE_TABLES):
+        yield
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from django.db import connection, connections
 from pytest_django import DjangoDbBlocker
 
 from operations import dispatch, engine
 from operations.models import LogLine, Operation
 from tests.backups.conftest import TABLES as BACKUP_TABLES
+from tests.committed import committed_rows
 
 TABLES = (
     "survival_portalbackup",
@@ -25,17 +25,8 @@ TABLES = (
 
 @pytest.fixture
 def transactional_db(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """In place of pytest-django's, which empties every table and makes all permissions anew: 0.3 s a test."""
-    with django_db_blocker.unblock():
-        assert str(connection.settings_dict["NAME"]).startswith("test_")
-        try:
-            yield
-        finally:
-            connection.close()
-            with connection.cursor() as cursor:
-                for table in TABLES:
-                    cursor.execute(f"DELETE FROM {table}")
-            connections.close_all()
+    with committed_rows(django_db_blocker, TABLES):
+        yield
 
 
 @pytest.fixture(autouse=True)

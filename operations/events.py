@@ -1,0 +1,106 @@
+"""The port through which news goes up: a room tells what has happened, and a higher room listens.
+
+    ARCHIVE_DAMAGED = declare("archive.damaged", "An archive was read and is damaged")
+    publish(ARCHIVE_DAMAGED, "backup_1 is damaged.", subject=archive)      # in the transaction of the change
+
+    @receiver
+    def deliver(event: Event) -> None: ...                                 # inserts rows of its own, nothing else
+
+The row is written with the change it reports, so that no crash comes between them. A receiver that fails loses what it
+would have written, says so in the log, and costs neither the change nor the news nor another receiver.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.db import DatabaseError, connection, models, transaction
+
+from operations.models import Event, Operation
+from operations.report import report
+
+logger = logging.getLogger(__name__)
+
+NAMES: dict[str, str] = {}
+"""Every kind of news there is, and when it comes."""
+
+Receiver = Callable[[Event], None]
+_receivers: list[Receiver] = []
+
+
+def declare(name: str, when: str) -> str:
+    """Make a kind of news known; returns its name."""
+    NAMES[name] = when
+    return name
+
+
+OPERATION_ENDED = declare("operation.ended", "An operation has ended, well or not")
+SLOTS_MISSED = declare("schedule.missed", "Due times of a schedule passed without a start")
+
+
+def receiver(function: Receiver) -> Receiver:
+    """Decorator: call it with every event, in the transaction that publishes it."""
+    if function not in _receivers:
+        _receivers.append(function)
+    return function
+
+
+def publish(
+    name: str,
+    sentence: str,
+    *,
+    subject: models.Model | None = None,
+    operation: Operation | None = None,
+    data: Mapping[str, Any] | None = None,
+) -> Event:
+    """Write the news down and tell the receivers. Call it in the transaction of the change it reports."""
+    if name not in NAMES:
+        raise ValueError(f"{name} is not declared.")
+    if not connection.in_atomic_block:
+        raise RuntimeError(f"{name} must be published in the transaction of what it reports.")
+    event = Event.objects.create(
+        name=name,
+        sentence=sentence,
+        subject_type=subject._meta.label_lower if subject is not None else "",
+        subject_id=subject.pk if subject is not None else None,
+        url=subject.get_absolute_url() if subject is not None and hasattr(subject, "get_absolute_url") else "",
+        operation=operation,
+        data=dict(data or {}),
+    )
+    for function in _receivers:
+        _tell(function, event)
+    return event
+
+
+def _tell(function: Receiver, event: Event) -> None:
+    try:
+        with transaction.atomic():
+            function(event)
+    except DatabaseError:
+        if connection.connection is None or connection.connection.closed:
+            raise  # nothing of this transaction can be saved any more
+        logger.exception("%s could not take %s", function.__module__, event)
+    except Exception:
+        logger.exception("%s could not take %s", function.__module__, event)
+
+
+def operation_ended(operation: Operation) -> Event:
+    """Tell that an operation has ended. Its row is locked by the caller."""
+    by = operation.requested_by
+    return publish(
+        OPERATION_ENDED,
+        f"{operation.title}: {operation.state_word.lower()}. {operation.message}".strip(),
+        subject=operation,
+        operation=operation,
+        data={
+            **report(operation),
+            "procedure": operation.procedure,
+            "title": operation.title,
+            "trigger": operation.trigger,
+            "requested_by": by.get_username() if by is not None else None,
+            "environment": operation.environment_label,
+            "result": operation.result,
+        },
+    )
