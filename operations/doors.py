@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import InterfaceError, OperationalError, connection
 
 from core.exceptions import PortalError
 from core.models import User
@@ -96,9 +97,16 @@ def account() -> str:
 
 
 def wait_for(operation: Operation, timeout_s: float | None) -> None:
-    """Read the row until it has ended or the time is over."""
+    """Read the row until it has ended or the time is over; a database that is away meanwhile is waited for too."""
     give_up = time.monotonic() + timeout_s if timeout_s is not None else None
-    operation.refresh_from_db()
+    _read(operation)
     while not operation.is_final and (give_up is None or time.monotonic() < give_up):
         time.sleep(POLL_S)
+        _read(operation)
+
+
+def _read(operation: Operation) -> None:
+    try:
         operation.refresh_from_db()
+    except (OperationalError, InterfaceError):
+        connection.close()

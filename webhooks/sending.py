@@ -115,7 +115,7 @@ def body_of(event: Event) -> bytes:
     """What is sent of an event; the same at every try."""
     url = f"{settings.PORTAL_URL}{event.url}" if event.url else None
     subject = {"type": event.subject_type, "id": event.subject_id, "url": url} if event.subject_type else None
-    data = {"id": event.pk, "sentence": event.sentence, "subject": subject, **event.data}
+    data = {"event": event.pk, "sentence": event.sentence, "subject": subject, **event.data}
     return json.dumps({"type": event.name, "timestamp": event.at.isoformat(), "data": data}).encode()
 
 

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils import timezone
 
-from backups import actions
+from backups import actions, news
 from backups.exceptions import BackupError
 from backups.models import Archive
 from operations import actions as operations
-from operations.models import Operation
+from operations.models import Event, Operation
 from tests.backups.shop import steps
 from tests.factories import SAMPLE_ROWS
 
@@ -111,6 +111,8 @@ class TestVerify:
         archive.refresh_from_db()
         assert operation.state == FAILED and path.name in operation.message
         assert (archive.verification, archive.verification_message) == (Verification.DAMAGED, operation.message)
+        event = Event.objects.get(name=news.ARCHIVE_DAMAGED)
+        assert (event.subject_id, event.operation) == (archive.pk, operation) and path.name in event.sentence
         with pytest.raises(BackupError, match="is damaged"):
             shop.restore(archive)
 
@@ -122,6 +124,7 @@ class TestVerify:
         archive.refresh_from_db()
         assert operation.state == FAILED and "Mount the disk it is on and verify again" in operation.message
         assert archive.state == State.MISSING
+        assert Event.objects.get(name=news.ARCHIVE_MISSING).subject_id == archive.pk
         with pytest.raises(BackupError, match="was not where it should be. Verify it again"):
             shop.restore(archive)
 

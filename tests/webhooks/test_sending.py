@@ -41,7 +41,7 @@ class TestWhatArrives:
             "type": NEWS,
             "timestamp": event.at.isoformat(),
             "data": {
-                "id": event.pk,
+                "event": event.pk,
                 "sentence": "Something new.",
                 "subject": {
                     "type": "webhooks.webhook",
@@ -79,7 +79,7 @@ class TestWhatArrives:
     def test_in_the_order_of_the_events(self, webhook, receiver):
         told = [tell(str(n)).pk for n in range(5)]
         sending.send_due()
-        assert [json.loads(request.body)["data"]["id"] for request in receiver.got] == told
+        assert [json.loads(request.body)["data"]["event"] for request in receiver.got] == told
 
     def test_only_what_was_asked_for(self, receiver):
         WebhookFactory(url=receiver.url, events=["archive.damaged"])
@@ -218,7 +218,7 @@ class TestTwoControlWorkers:
                 sending.send_due()
 
         assert at_once(loop, loop, loop) == [None, None, None]
-        assert [json.loads(request.body)["data"]["id"] for request in receiver.got] == told
+        assert [json.loads(request.body)["data"]["event"] for request in receiver.got] == told
 
     def test_one_killed_between_sending_and_writing_down(self, webhook, receiver):
         """A real process, killed while the receiver holds its request."""
