@@ -161,7 +161,13 @@ def check_restore(archive: Archive, *, into: str, typed_name: str, override_reas
         raise BackupError(f"{archive} was not where it should be. Verify it again, or choose another restore point.")
     if archive.state != Archive.State.AVAILABLE:
         raise BackupError(f"{archive} is {archive.state_word.lower()}. Choose another restore point.")
-    dumped = (archive.manifest or {}).get("database", archive.target.database)
+    described = archive.manifest or {}
+    if described.get("engine", archive.target.engine) != archive.target.engine:
+        raise BackupError(
+            f"{archive} is of another kind of database ({described['engine']}) than the catalog now says. Correct the "
+            "engine of the database in the catalog."
+        )
+    dumped = described.get("database", archive.target.database)
     if into == archive.target.database and dumped != into:
         raise BackupError(
             f"{archive} holds the database {dumped}, and the catalog now says {into}. Restore it beside, under another "

@@ -50,6 +50,11 @@ def way_to(target: DatabaseTarget, owner: str) -> AbstractContextManager[Endpoin
     """
     if target.via is None or target.via.kind == Host.Kind.LOCAL:
         return nullcontext()
+    if target.engine == DatabaseTarget.Engine.SQLITE:
+        raise BackupError(
+            f"A SQLite file is reached on the worker's own machine only, and {target} names the host {target.via}. "
+            "Run a worker there, give the plan a storage on that host, and empty the field."
+        )
     return forwarded(target.via, target.host, target.port, owner)
 
 

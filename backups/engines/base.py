@@ -185,7 +185,15 @@ class BackupEngine(ABC):
 
     @abstractmethod
     def verify(
-        self, folder: Path, manifest: Manifest, *, run: Runner, progress: Progress, log: Log, check: Check
+        self,
+        folder: Path,
+        manifest: Manifest,
+        *,
+        run: Runner,
+        work_dir: Path,
+        progress: Progress,
+        log: Log,
+        check: Check,
     ) -> VerifyReport:
         """Read every byte of an archive and compare with its manifest. Raises ``ArchiveDamaged``."""
 
@@ -275,6 +283,19 @@ class BackupEngine(ABC):
     @abstractmethod
     def rename_database(self, conn: Connection, before: str, after: str, *, check: Check = no_check) -> None:
         """Give a database another name, clients or not; done already when only `after` exists."""
+
+    # For dry runs and logs: how a person would write what the methods above do
+    @abstractmethod
+    def create_text(self, conn: Connection, scratch: str) -> str:
+        """Creating the scratch database."""
+
+    @abstractmethod
+    def swap_text(self, conn: Connection, live: str, incoming: str, aside: str) -> list[str]:
+        """``incoming`` takes the name ``live``; what is live becomes ``aside`` before, unless that is empty."""
+
+    @abstractmethod
+    def drop_text(self, conn: Connection, database: str) -> str:
+        """Dropping a database."""
 
     @abstractmethod
     def smoke_test(self, conn: Connection, database: str, query: str) -> str:

@@ -99,6 +99,7 @@ def read_back(ctx: StepContext, engine: BackupEngine, archive: Archive) -> Verif
             folder_of(archive),
             manifest_of(archive),
             run=ctx.run,
+            work_dir=ctx.work_dir(),
             progress=ctx.progress,
             log=ctx.log,
             check=ctx.check,

@@ -7,6 +7,7 @@ from functools import cached_property
 from backups import actions
 from backups.models import Restore
 from backups.procedures.base import TargetProcedure
+from backups.reach import connection_for, engine_for
 from catalog.models import DatabaseTarget
 from core.models import User
 from operations.context import StepContext
@@ -39,7 +40,8 @@ class DropSafetyCopy(TargetProcedure):
         return self.restore
 
     def preview(self) -> dict[str, list[str]]:
-        return {"drop": [f"DROP DATABASE {self.restore.safety_database}"]}
+        conn = connection_for(self.target)
+        return {"drop": [engine_for(self.target).drop_text(conn, self.restore.safety_database)]}
 
     def check(self, ctx: StepContext) -> None:
         self.check_identity(ctx)
@@ -47,7 +49,7 @@ class DropSafetyCopy(TargetProcedure):
 
     def drop(self, ctx: StepContext) -> None:
         database = ctx.data["database"]
-        ctx.show_command(f"DROP DATABASE {database}")
+        ctx.show_command(self.engine.drop_text(self.connection(), database))
         self.check_identity(ctx)
         self.engine.drop_database(self.connection(), database, check=ctx.check)
         with ctx.fenced():

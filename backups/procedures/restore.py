@@ -101,17 +101,14 @@ class RestoreArchive(AroundService):
         steps: dict[str, PlannedStep | list[str]] = {
             "check": [f"sha256 of every file in {self.folder}", f"identity of {self.target.address}"],
             "load": [
-                f"CREATE DATABASE {scratch}",
+                engine.create_text(conn, scratch),
                 *(command.shown() for command in engine.restore_commands(conn, self.folder, scratch)),
             ],
         }
         if not self.in_place:
-            steps["swap"] = [f"ALTER DATABASE {scratch} RENAME TO {self.into}"]
+            steps["swap"] = list(engine.swap_text(conn, self.into, scratch, ""))
             return steps
-        steps["swap"] = [
-            f"ALTER DATABASE {self.into} RENAME TO {derived_name(self.into, '_before_…')}",
-            f"ALTER DATABASE {scratch} RENAME TO {self.into}",
-        ]
+        steps["swap"] = list(engine.swap_text(conn, self.into, scratch, derived_name(self.into, "_before_…")))
         steps.update(self.preview_service())
         if self.target.smoke_test:
             steps["smoke_test"] = [self.target.smoke_test]
@@ -149,7 +146,7 @@ class RestoreArchive(AroundService):
 
     def load(self, ctx: StepContext) -> None:
         conn = self.connection()
-        ctx.show_command(f"CREATE DATABASE {self.scratch}")
+        ctx.show_command(self.engine.create_text(conn, self.scratch))
         self.engine.create_scratch(conn, self.scratch, self.manifest.properties, check=ctx.check)
         work_dir = ctx.work_dir()
         with advised(f"the server of {self.target.address}"):
@@ -189,9 +186,8 @@ class RestoreArchive(AroundService):
             self.engine.rename_database(conn, self.scratch, self.into, check=ctx.check)
             return
         kept = self.engine.database_exists(conn, self.into)
-        if kept:
-            ctx.show_command(f"ALTER DATABASE {self.into} RENAME TO {self.safety_database}")
-        ctx.show_command(f"ALTER DATABASE {self.scratch} RENAME TO {self.into}")
+        for text in self.engine.swap_text(conn, self.into, self.scratch, self.safety_database if kept else ""):
+            ctx.show_command(text)
         self.engine.swap(conn, self.into, self.scratch, self.safety_database, check=ctx.check)
         self._record_copy(ctx)
 

@@ -9,6 +9,7 @@ from backups.databases import derived_name
 from backups.exceptions import BackupError
 from backups.models import Restore
 from backups.procedures.service import AroundService
+from backups.reach import connection_for, engine_for
 from catalog.models import DatabaseTarget
 from core.models import User
 from operations.context import StepContext
@@ -64,10 +65,14 @@ class UndoRestore(AroundService):
         return {
             **self.preview_service(),
             "smoke_test": [self.target.smoke_test] if self.target.smoke_test else [],
-            "swap": [
-                f"ALTER DATABASE {self.live} RENAME TO {derived_name(self.live, '_undone_…')}",
-                f"ALTER DATABASE {self.restore.safety_database} RENAME TO {self.live}",
-            ],
+            "swap": list(
+                engine_for(self.target).swap_text(
+                    connection_for(self.target),
+                    self.live,
+                    self.restore.safety_database,
+                    derived_name(self.live, "_undone_…"),
+                )
+            ),
         }
 
     def after_interruption(self, ctx: StepContext) -> AfterInterruption:
@@ -82,19 +87,17 @@ class UndoRestore(AroundService):
             )
 
     def swap(self, ctx: StepContext) -> None:
-        ctx.show_command(f"ALTER DATABASE {self.live} RENAME TO {self.aside}")
-        ctx.show_command(f"ALTER DATABASE {self.safety_database} RENAME TO {self.live}")
         conn = self.connection()
         kept = self.engine.database_exists(conn, self.live)
+        for text in self.engine.swap_text(conn, self.live, self.safety_database, self.aside if kept else ""):
+            ctx.show_command(text)
         self.engine.swap_back(conn, self.live, self.safety_database, self.aside, check=ctx.check)
         self._record(ctx, Restore.SafetyCopy.PUT_BACK, self.aside if kept else "")
 
     def swap_back(self, ctx: StepContext) -> None:
         self.end_own_sessions()
         conn = self.connection()
-        if self.engine.database_exists(conn, self.aside) and not self.engine.database_exists(
-            conn, self.safety_database
-        ):
+        if self.engine.database_exists(conn, self.aside):
             self.engine.swap_back(conn, self.live, self.aside, self.safety_database, check=ctx.check)
         self._record(ctx, Restore.SafetyCopy.KEPT, self.safety_database)
 

@@ -184,8 +184,14 @@ class DatabaseTargetAdmin(CatalogAdmin):
     list_help = "Databases that the portal backs up and restores. Passwords are references, never values."
     fieldsets = (
         (None, {"fields": ("component", "name", "engine")}),
-        ("Where it is", {"fields": ("via", "host", "port", "database", "maintenance_database", "sslmode")}),
-        ("Who connects", {"fields": ("user", "password_ref")}),
+        (
+            "Where it is",
+            {
+                "fields": ("via", "host", "port", "database", "maintenance_database", "sslmode"),
+                "description": "Of a SQLite file only folder (as host) and name (as database) count.",
+            },
+        ),
+        ("Who connects", {"fields": ("user", "password_ref"), "description": "A SQLite file has neither."}),
         ("Safety", {"fields": ("system_identifier", "smoke_test")}),
     )
 

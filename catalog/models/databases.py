@@ -1,5 +1,6 @@
 """Databases the portal backs up and restores. How to connect is in `catalog.targets`."""
 
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
@@ -23,6 +24,7 @@ class DatabaseTarget(models.Model):
 
     class Engine(models.TextChoices):
         POSTGRESQL = "postgresql", "PostgreSQL"
+        SQLITE = "sqlite", "SQLite"
 
     class SslMode(models.TextChoices):
         DISABLE = "disable", "disable: never encrypted"
@@ -46,11 +48,19 @@ class DatabaseTarget(models.Model):
     host = models.CharField(
         max_length=253,
         validators=[validators.validate_database_host],
-        help_text="Host name, IP address or absolute socket directory, as seen from there.",
+        help_text="Host name, IP address or absolute socket directory, as seen from there. SQLite: the absolute folder "
+        "of the file.",
     )
     port = models.PositiveIntegerField(default=5432, validators=[MinValueValidator(1), MaxValueValidator(65535)])
-    database = models.CharField(max_length=63, validators=[validators.validate_database_name])
-    user = models.CharField(max_length=63, validators=[validators.validate_role_name])
+    database = models.CharField(
+        max_length=63, validators=[validators.validate_database_name], help_text="SQLite: the name of the file."
+    )
+    user = models.CharField(
+        max_length=63,
+        blank=True,
+        validators=[validators.validate_role_name],
+        help_text="The account at the server. SQLite has none.",
+    )
     password_ref = models.CharField(
         "password reference",
         max_length=500,
@@ -99,7 +109,23 @@ class DatabaseTarget(models.Model):
                 name="databasetarget_place_unique",
                 violation_error_message="The catalog has this database on this host and port already. Use that entry.",
             ),
-            models.CheckConstraint(condition=Q(engine__in=["postgresql"]), name="databasetarget_engine_known"),
+            models.CheckConstraint(
+                condition=Q(engine__in=["postgresql", "sqlite"]), name="databasetarget_engine_known"
+            ),
+            models.CheckConstraint(
+                condition=~Q(user="") | Q(engine="sqlite"),
+                name="databasetarget_user_not_empty",
+                violation_error_message="The user must not be empty.",
+            ),
+            models.CheckConstraint(
+                condition=~Q(engine="sqlite")
+                | (Q(host__startswith="/", user="", password_ref="") & Q(database__regex=r"^[^/]+$")),
+                name="databasetarget_sqlite_is_file",
+                violation_error_message=(
+                    "A SQLite database has the absolute folder of its file as host, the file's name as database, and "
+                    "neither user nor password."
+                ),
+            ),
             models.CheckConstraint(
                 condition=Q(port__gte=1, port__lte=65535),
                 name="databasetarget_port_range",
@@ -126,7 +152,6 @@ class DatabaseTarget(models.Model):
             ),
             not_empty("databasetarget", "name"),
             not_empty("databasetarget", "database"),
-            not_empty("databasetarget", "user"),
             not_empty("databasetarget", "maintenance_database"),
         ]
 
@@ -136,6 +161,10 @@ class DatabaseTarget(models.Model):
     def get_absolute_url(self) -> str:
         return detail_url(self)
 
+    def clean(self) -> None:
+        if self.engine == self.Engine.POSTGRESQL and not self.user:
+            raise ValidationError({"user": "Write the account that connects to the server."})
+
     @property
     def environment_band(self) -> EnvironmentBand:
         """What the band of a page about this database says."""
@@ -143,7 +172,9 @@ class DatabaseTarget(models.Model):
 
     @property
     def address(self) -> str:
-        """Where the database is, for a person: host, port and name."""
+        """Where the database is, for a person: host, port and name, or the path of its file."""
+        if self.engine == self.Engine.SQLITE:
+            return f"{self.host.rstrip('/')}/{self.database}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         via = f" via {self.via}" if self.via else ""
         return f"{host}:{self.port}/{self.database}{via}"

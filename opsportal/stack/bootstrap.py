@@ -17,6 +17,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 # Programs that some tests drive, and the Debian packages that bring them.
 SYSTEM_PACKAGES = {
     "age": "age",
+    "sqlite3": "sqlite3",
     "zstd": "zstd",
     "chromium": "chromium",
     "ssh": "openssh-client",

@@ -14,12 +14,12 @@ from backups.models import Archive
 from catalog.models import DatabaseTarget, Host
 from core.version import version
 from survival import recovery
-from survival.card import postgresql
+from survival.card import postgresql, sqlite
 from survival.card.sections import Entry, built, section
 from survival.models import PortalBackup, SecondPlace
 
 # How an archive of an engine is checked and restored with stock tools, by the engine's name.
-COMMANDS = {"postgresql": postgresql.commands}
+COMMANDS = {"postgresql": postgresql.commands, "sqlite": sqlite.commands}
 FORMAT = 1
 
 
@@ -65,7 +65,7 @@ def databases() -> list[Entry]:
 
 def _database(target: DatabaseTarget, archive: Archive | None) -> Entry:
     title = f"{target.database} · {target.component.environment}"
-    lives = ("Lives at", f"{target.address}, account {target.user}")
+    lives = ("Lives at", f"{target.address}, account {target.user}" if target.user else target.address)
     if archive is None:
         return Entry(title, (lives,), warning="There is no verified archive of this database.")
     commands = COMMANDS.get(target.engine)

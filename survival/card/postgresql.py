@@ -13,6 +13,16 @@ _LIST = (
 )
 
 
+def copy_and_check(archive: Archive, folder: str) -> tuple[str, str]:
+    """The beginning, which is the same for every engine."""
+    return (
+        "Copy it and check every file. Both checks must say OK.",
+        f"cp -r {shlex.quote(folder)} ./archive && cd ./archive\n"
+        f"echo '{archive.sha256}  manifest.json' | sha256sum --check\n"
+        f"{_LIST} | sha256sum --check --quiet && echo OK",
+    )
+
+
 def commands(archive: Archive, folder: str) -> Iterator[tuple[str, str]]:
     """Sentence and shell text, in order. They work on a copy; PGHOST, PGUSER and so on say where the server is.
 
@@ -21,12 +31,7 @@ def commands(archive: Archive, folder: str) -> Iterator[tuple[str, str]]:
     database = archive.target.database
     fresh = f"{database}_from_archive"
     owner = str(getattr(archive, "owner", None) or "")
-    yield (
-        "Copy it and check every file. Both checks must say OK.",
-        f"cp -r {shlex.quote(folder)} ./archive && cd ./archive\n"
-        f"echo '{archive.sha256}  manifest.json' | sha256sum --check\n"
-        f"{_LIST} | sha256sum --check --quiet && echo OK",
-    )
+    yield copy_and_check(archive, folder)
     yield (
         "Unpack it and load it beside the live database. Roles it needs are in globals.sql.",
         "find . -name '*.zst' -exec zstd --decompress --rm --quiet {} +\n"

@@ -48,7 +48,14 @@ def _ended(run: CaseRun, operations: list[Operation]) -> list[str]:
 
 
 def _once(run: CaseRun, operations: list[Operation]) -> list[str]:
-    """Nothing is completed twice: by the journal that the database keeps by itself."""
+    """Nothing is completed twice."""
+    wrong = completed_twice(run, operations)
+    run.outcome.twice += len(wrong) + sum("completed twice" in text for text in run.outcome.violations)
+    return wrong
+
+
+def completed_twice(run: CaseRun, operations: list[Operation]) -> list[str]:
+    """By the journal that the database keeps by itself."""
     query = """
         SELECT what, id, count(*) FROM chaos_journal WHERE at > %(since)s AND
             (what = 'operations_operation' AND id = ANY (%(ids)s) AND state = ANY (%(terminal)s)
@@ -58,9 +65,7 @@ def _once(run: CaseRun, operations: list[Operation]) -> list[str]:
     with run.world.portal() as session:
         values = {"since": since, "ids": run.ids, "terminal": [str(state) for state in Operation.TERMINAL]}
         rows = session.execute(query, values).fetchall()
-    wrong = [f"completed twice: {what} {pk} ended {count} times" for what, pk, count in rows]
-    run.outcome.twice += len(wrong) + sum("completed twice" in text for text in run.outcome.violations)
-    return wrong
+    return [f"completed twice: {what} {pk} ended {count} times" for what, pk, count in rows]
 
 
 def _files(run: CaseRun, operations: list[Operation]) -> list[str]:

@@ -97,6 +97,7 @@ class PostgreSQLEngine(BackupEngine):
         manifest: Manifest,
         *,
         run: Runner,
+        work_dir: Path | None = None,  # not needed: it is read as a stream
         progress: Progress = no_progress,
         log: Log = no_log,
         check: Check = no_check,
@@ -202,6 +203,16 @@ class PostgreSQLEngine(BackupEngine):
 
     def rename_database(self, conn: Connection, before: str, after: str, *, check: Check = no_check) -> None:
         swap.rename(conn, before, after, check)
+
+    def create_text(self, conn: Connection, scratch: str) -> str:
+        return f"CREATE DATABASE {scratch}"
+
+    def swap_text(self, conn: Connection, live: str, incoming: str, aside: str) -> list[str]:
+        kept = [f"ALTER DATABASE {live} RENAME TO {aside}"] if aside else []
+        return [*kept, f"ALTER DATABASE {incoming} RENAME TO {live}"]
+
+    def drop_text(self, conn: Connection, database: str) -> str:
+        return f"DROP DATABASE {database}"
 
     def smoke_test(self, conn: Connection, database: str, query: str) -> str:
         return smoke.smoke_test(conn, database, query)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from backups.engines.base import Check, Connection, Log, Progress, Runner, no_progress
+from backups.engines.files import SUFFIX, disk_errors
 from backups.engines.postgresql import measure, properties
 from backups.engines.postgresql.connect import (
     LOCK_WAIT_MS,
@@ -24,7 +22,7 @@ from backups.engines.postgresql.connect import (
     said_by_server,
     watched,
 )
-from backups.engines.postgresql.spool import SUFFIX, Spool, fsync_rest
+from backups.engines.postgresql.spool import Spool, fsync_rest
 from backups.exceptions import BackupError
 from backups.manifest import DumpFacts, FileEntry, TableEntry, TableFacts, hash_file
 from operations.commands import Command
@@ -85,19 +83,6 @@ def listed_files(run: Runner, clients: Clients, folder: Path) -> dict[int, str]:
         if match := _LISTED.match(line):
             found[int(match[2])] = f"{match[1]}.dat"
     return found
-
-
-@contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """A full or broken disk as a sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise BackupError(f"No space left in {folder}. Free some, or move the storage to a larger disk.") from error
-        raise BackupError(
-            f"Cannot write in {folder} ({error.strerror}). Check the disk and the permissions."
-        ) from error
 
 
 class Dump:

@@ -10,10 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from backups.engines.base import Check, Connection, Log, Progress, Runner
-from backups.engines.postgresql.codec import unpacked
+from backups.engines.files import SUFFIX, disk_errors, unpacked
 from backups.engines.postgresql.connect import Clients, connect, conninfo
-from backups.engines.postgresql.dump import disk_errors
-from backups.engines.postgresql.spool import SUFFIX
 from backups.manifest import FileEntry, HashedReader, Manifest, check_files, check_listing
 from operations.commands import Command
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-from backups.diagnostics import diagnostics
 from backups.engines.base import CheckResult, Connection, ServerFacts
+from backups.engines.checks import Checks, gb, room, writable
 from backups.engines.postgresql import swap
 from backups.engines.postgresql.connect import OLDEST_SERVER, Clients, Session, connect, one
 from backups.exceptions import BackupError
@@ -20,23 +17,6 @@ ROOM_FOR_RESTORE = 1.2  # the loaded database is as large as the dumped one; the
 ROOM_FOR_DUMP = {True: 0.7, False: 1.2}  # of the tables' size; without zstd in the client a plain spool comes first
 
 
-class Checks:
-    """Collects results and raises at the first failure."""
-
-    def __init__(self) -> None:
-        self.results: list[CheckResult] = []
-
-    def ok(self, name: str, sentence: str) -> None:
-        self.results.append(CheckResult(name, True, sentence))
-
-    def unknown(self, name: str, sentence: str) -> None:
-        self.results.append(CheckResult(name, None, sentence))
-
-    def fail(self, name: str, sentence: str, diagnostics: str = "") -> None:
-        self.results.append(CheckResult(name, False, sentence))
-        raise BackupError(sentence, diagnostics)
-
-
 def before_dump(clients: Clients, conn: Connection, facts: ServerFacts, folder: Path) -> list[CheckResult]:
     """Versions, readable tables, a writable folder and room in it."""
     checks = Checks()
@@ -45,10 +25,10 @@ def before_dump(clients: Clients, conn: Connection, facts: ServerFacts, folder: 
         _client_age(checks, clients, program, facts.version_num // 10000, facts.version)
     with connect(conn) as session:
         _readable(checks, session, conn)
-    _writable(checks, folder)
+    writable(checks, folder)
     zstd = clients.has_zstd()
     needed = int(facts.table_bytes * ROOM_FOR_DUMP[zstd]) + 16 * 2**20
-    _room(checks, "space", folder, needed, "the archive" if zstd else "the archive with its plain spool")
+    room(checks, "space", folder, needed, "the archive" if zstd else "the archive with its plain spool")
     return checks.results
 
 
@@ -100,46 +80,6 @@ def _readable(checks: Checks, session: Session, conn: Connection) -> None:
     checks.ok("permissions", f"“{conn.user}” may read all {len(rows)} tables and sequences.")
 
 
-def _writable(checks: Checks, folder: Path) -> None:
-    if not folder.is_dir():
-        checks.fail(
-            "folder", f"The folder {folder} does not exist. Create it or correct the storage.", diagnostics(folder)
-        )
-    probe = folder / f".write-test-{uuid.uuid4().hex}"
-    try:
-        with open(probe, "xb", buffering=0) as file:
-            file.write(b"x" * 4096)
-            os.fsync(file.fileno())
-    except OSError as error:
-        checks.fail(
-            "folder",
-            f"The portal's worker cannot write in {folder} ({error.strerror}). Correct owner and mode, or the mount.",
-            diagnostics(folder),
-        )
-    finally:
-        probe.unlink(missing_ok=True)
-    checks.ok("folder", f"A test file could be written in {folder}.")
-
-
-def _room(checks: Checks, name: str, folder: Path, needed: int, what: str) -> None:
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    free = shutil.disk_usage(there).free
-    if free < needed:
-        checks.fail(
-            name,
-            f"{what[0].upper()}{what[1:]} needs about {_gb(needed)} in {folder}, only {_gb(free)} are free. "
-            "Free some space or choose another disk.",
-            diagnostics(there),
-        )
-    checks.ok(name, f"{_gb(free)} are free in {folder}, {what} needs about {_gb(needed)}.")
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-
-
 def before_restore(
     clients: Clients,
     conn: Connection,
@@ -167,7 +107,7 @@ def before_restore(
         _server_room(checks, session, conn, manifest, identifier)
     if not clients.has_zstd():
         plain = sum(file.plain_size or 4 * file.size for file in manifest.files)
-        _room(checks, "spool", work_dir, int(plain * 1.05) + 16 * 2**20, "the unpacked archive")
+        room(checks, "spool", work_dir, int(plain * 1.05) + 16 * 2**20, "the unpacked archive")
     return checks.results
 
 
@@ -270,12 +210,12 @@ def _server_room(checks: Checks, session: Session, conn: Connection, manifest: M
         data = Path(one(session, "SHOW data_directory")) if readable else None
         try:
             if data and (data / "global").stat():
-                _room(checks, "server space", data, needed, "the restored database beside the live one")
+                room(checks, "server space", data, needed, "the restored database beside the live one")
                 return
         except OSError:
             pass
     checks.unknown(
         "server space",
         "The free space of the server could not be measured from here. "
-        f"The restored database needs about {_gb(needed)} beside the live one.",
+        f"The restored database needs about {gb(needed)} beside the live one.",
     )

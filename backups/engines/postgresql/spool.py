@@ -18,10 +18,10 @@ from pathlib import Path
 
 import zstandard
 
+from backups.engines.files import SUFFIX
 from backups.manifest import READ_BYTES, FileEntry, fsync_folder
 
 LEVEL = 1
-SUFFIX = ".zst"
 LOOK_EVERY_S = 0.05
 _FINISHED = re.compile(r"pg_dump: finished item (\d+) (?:TABLE DATA|BLOBS)")
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from backups.engines.base import Check, Log, Progress, Runner, VerifyReport
-from backups.engines.postgresql.codec import unpacked
+from backups.engines.files import SUFFIX, unpacked
 from backups.engines.postgresql.connect import Clients
 from backups.engines.postgresql.dump import listed_files
-from backups.engines.postgresql.spool import SUFFIX
 from backups.exceptions import ArchiveDamaged
 from backups.manifest import FileEntry, HashedReader, Manifest, check_listing
 from operations.commands import Command

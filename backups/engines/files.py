@@ -1,14 +1,18 @@
-"""Unpacks the files of an archive in pieces of bounded size."""
+"""Files of an archive: unpacked in pieces of bounded size, and what a full disk says."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import zstandard
 
-from backups.engines.postgresql.spool import SUFFIX
-from backups.exceptions import ArchiveDamaged
+from backups.exceptions import ArchiveDamaged, BackupError
 from backups.manifest import HashedReader
+
+SUFFIX = ".zst"
 
 # A few packed bytes can unpack to a thousand times as many; small bites keep the worst case near 30 MB.
 BITE = 4 * 1024
@@ -31,3 +35,16 @@ def unpacked(reader: HashedReader) -> Iterator[bytes]:
         raise ArchiveDamaged(f"{reader.path} cannot be unpacked ({error}). Use another archive.") from error
     if not unpacker.eof:
         raise ArchiveDamaged(f"{reader.path} ends before its end. Use another archive.")
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """A full or broken disk as a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise BackupError(f"No space left in {folder}. Free some, or move the storage to a larger disk.") from error
+        raise BackupError(
+            f"Cannot write in {folder} ({error.strerror}). Check the disk and the permissions."
+        ) from error

@@ -1,0 +1,454 @@
+"""SQLite: a database is a file, its "server" the folder that holds it, on the worker's own machine.
+
+The copy is made by SQLite's online backup interface (https://www.sqlite.org/backup.html), so that writers go on. What a
+restore makes beside the live file lies in the same folder, and takes its place by one rename. Write-ahead log and
+rollback journal belong to a file by its name alone: whoever moves a database file moves these too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import shlex
+import sqlite3
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import zstandard
+
+from backups.engines.base import (
+    BackupEngine,
+    Check,
+    CheckResult,
+    Connection,
+    LiveRows,
+    Log,
+    Progress,
+    Runner,
+    ServerFacts,
+    ServerIdentity,
+    TableSize,
+    VerifyReport,
+    no_check,
+    no_log,
+    no_progress,
+)
+from backups.engines.checks import Checks, room, writable
+from backups.engines.files import SUFFIX, disk_errors, unpacked
+from backups.engines.sqlite import place
+from backups.engines.sqlite import session as asking
+from backups.engines.sqlite.place import existing, holders, identity_of, path_of
+from backups.engines.sqlite.session import Session, ensure_sound, one, reading, size_of, tables
+from backups.exceptions import ArchiveDamaged, BackupError
+from backups.manifest import (
+    READ_BYTES,
+    DatabaseProperties,
+    DumpFacts,
+    FileEntry,
+    HashedReader,
+    Manifest,
+    Setting,
+    TableEntry,
+    TableFacts,
+    check_listing,
+    fsync_folder,
+)
+from operations.commands import Command
+
+PLAIN = "database.sqlite"
+PACKED = PLAIN + SUFFIX
+LEVEL = 3
+VERSION = sqlite3.sqlite_version
+VERSION_NUM = sqlite3.sqlite_version_info[0] * 10000 + sqlite3.sqlite_version_info[1] * 100
+MODE, OWNER = "mode", "owner"
+SMOKE_TEST_S = 60
+
+
+class SQLiteEngine(BackupEngine):
+    """One file. `Connection.host` is its folder, `Connection.database` its name there."""
+
+    name = "sqlite"
+
+    # -- looking --------------------------------------------------------------------------------------------------
+
+    def inspect(self, conn: Connection) -> ServerFacts:
+        path = existing(conn)
+        with reading(path) as session:
+            sizes, size, found = asking.table_sizes(session), size_of(session), tables(session)
+        return ServerFacts(
+            version=VERSION,
+            version_num=VERSION_NUM,
+            system_identifier=identity_of(conn),
+            database_bytes=size,
+            tables=tuple(TableSize(table.name, sizes.get(table.name, 0)) for table in found),
+            extensions=(),
+            role=_account(os.geteuid()),
+            is_superuser=os.geteuid() == 0,
+            can_create_databases=os.access(path.parent, os.W_OK),
+            bypasses_row_security=True,
+            can_terminate=False,
+            connections=len(holders(path)),
+            max_connections=0,
+        )
+
+    def identify(self, conn: Connection) -> ServerIdentity:
+        return ServerIdentity(identity_of(conn), VERSION)
+
+    def live_rows(self, conn: Connection, *, timeout_s: float = 15) -> LiveRows:
+        with reading(existing(conn)) as session:
+            found = tables(session)
+            try:
+                rows = {}
+                with asking.limited(session, timeout_s) as check:
+                    for table in found:
+                        check()
+                        rows[table.key] = asking.count(session, table)
+                return LiveRows(rows, estimated=False)
+            except TimeoutError:
+                return LiveRows({table.key: asking.last_rowid(session, table) for table in found}, estimated=True)
+
+    # -- backing up -----------------------------------------------------------------------------------------------
+
+    def preflight_dump(self, conn: Connection, facts: ServerFacts, folder: Path) -> list[CheckResult]:
+        checks = Checks()
+        checks.ok("database", f"{existing(conn)} can be read and has {len(facts.tables)} tables.")
+        writable(checks, folder)
+        room(checks, "space", folder, int(facts.database_bytes * 1.7) + 16 * 2**20, "the archive with its plain copy")
+        return checks.results
+
+    def dump_commands(self, conn: Connection, folder: Path, *, jobs: int = 2) -> list[Command]:
+        """What does the same by hand; the portal itself asks SQLite's library."""
+        plain = folder / PLAIN
+        return [
+            Command(("sqlite3", str(path_of(conn, conn.database)), f".backup '{plain}'")),
+            Command(("zstd", f"-{LEVEL}", "--rm", str(plain))),
+        ]
+
+    def dump(
+        self,
+        conn: Connection,
+        folder: Path,
+        *,
+        jobs: int = 2,
+        run: Runner,
+        progress: Progress = no_progress,
+        log: Log = no_log,
+        check: Check = no_check,
+    ) -> DumpFacts:
+        path, plain = existing(conn), folder / PLAIN
+        began, seconds = time.monotonic(), {}
+        with disk_errors(folder):
+            status = path.stat()
+            snapshot_at = asking.copy(path, plain, progress, log, check)
+            seconds["copy"] = round(time.monotonic() - began, 2)
+            with reading(plain, immutable=True) as session:
+                ensure_sound(session, f"The database {path}", check)
+                properties, size = _properties(session, status), size_of(session)
+                sizes, found = asking.table_sizes(session), tables(session)
+                measured = asking.measure(session, check, progress)
+            entry = _pack(plain, folder, jobs, check)
+        seconds["all"] = round(time.monotonic() - began, 2)
+        progress(size, size, "bytes")
+        return DumpFacts(
+            engine=self.name,
+            database=conn.database,
+            server_version=VERSION,
+            server_version_num=VERSION_NUM,
+            system_identifier=identity_of(conn),
+            client_version=VERSION,
+            snapshot_at=snapshot_at,
+            codec=f"zstd:{LEVEL}",
+            database_bytes=size,
+            files=[entry],
+            tables=[
+                TableEntry(
+                    schema="main",
+                    name=table.name,
+                    oid=table.root_page,
+                    file=PACKED,
+                    rows=measured[table.key].rows,
+                    fingerprint=measured[table.key].fingerprint,
+                    bytes=sizes.get(table.name, 0),
+                )
+                for table in found
+            ],
+            large_objects=0,
+            properties=properties,
+            extensions={},
+            roles=[],
+            seconds=seconds,
+        )
+
+    def verify(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        *,
+        run: Runner,
+        work_dir: Path,
+        progress: Progress = no_progress,
+        log: Log = no_log,
+        check: Check = no_check,
+    ) -> VerifyReport:
+        check_listing(folder, manifest)
+        plain = work_dir / PLAIN
+        try:
+            _unpack(folder, manifest, plain, progress, check)
+            try:
+                with reading(plain, immutable=True) as session:
+                    ensure_sound(session, f"The database in {folder}", check)
+                    found = asking.measure(session, check, progress)
+            except BackupError as error:
+                raise ArchiveDamaged(f"{error.message} Use another archive.") from error
+            if differences := self.compare(manifest, found):
+                raise ArchiveDamaged(f"{' '.join(differences[:5])} Use another archive.")
+        finally:
+            plain.unlink(missing_ok=True)
+        sentence = (
+            f"1 file was read and unpacked. SQLite finds the database sound; its {manifest.rows:,} rows in "
+            f"{len(manifest.tables)} tables are all there."
+        )
+        return VerifyReport(1, manifest.archive_bytes, len(manifest.tables), manifest.rows, sentence)
+
+    # -- restoring ------------------------------------------------------------------------------------------------
+
+    def restore_commands(self, conn: Connection, folder: Path, scratch: str, *, jobs: int = 2) -> list[Command]:
+        path = str(path_of(conn, scratch))
+        return [
+            Command(("zstd", "--decompress", str(folder / PACKED), "-o", path)),
+            Command(("sqlite3", path, "PRAGMA integrity_check")),
+        ]
+
+    def preflight_restore(
+        self,
+        conn: Connection,
+        manifest: Manifest,
+        folder: Path,
+        *,
+        system_identifier: str | None,
+        forbidden: Iterable[tuple[str, str]],
+        work_dir: Path,
+    ) -> list[CheckResult]:
+        checks = Checks()
+        live, identity = path_of(conn, conn.database), identity_of(conn)
+        if system_identifier and identity != system_identifier:
+            checks.fail(
+                "identity", f"{live.parent} is not the folder on the machine that was confirmed for this database."
+            )
+        if live.is_symlink() or (live.exists() and not live.is_file()):
+            checks.fail("database", f"{live} is not a plain file. Name the file itself in the catalog.")
+        writable(checks, live.parent)
+        room(checks, "space", live.parent, int(manifest.database_bytes * 1.05) + 2**20, "the restored database")
+        if using := holders(live):
+            checks.unknown("clients", f"{', '.join(using[:5])} has {live} open. It must be stopped before the swap.")
+        return checks.results
+
+    def end_backends(self, conn: Connection, application_name_prefix: str, before_attempt: int | None = None) -> int:
+        """There is no server at which anything could go on."""
+        return 0
+
+    def create_scratch(
+        self, conn: Connection, scratch: str, properties: DatabaseProperties, *, check: Check = no_check
+    ) -> None:
+        self.drop_database(conn, scratch)
+        check()
+        path = path_of(conn, scratch)
+        with disk_errors(path.parent):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+    def load(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        conn: Connection,
+        scratch: str,
+        *,
+        jobs: int = 2,
+        work_dir: Path,
+        run: Runner,
+        progress: Progress = no_progress,
+        log: Log = no_log,
+        check: Check = no_check,
+    ) -> None:
+        check_listing(folder, manifest)
+        _unpack(folder, manifest, path_of(conn, scratch), progress, check)
+        with reading(path_of(conn, scratch), immutable=True) as session:
+            ensure_sound(session, f"The loaded database {scratch}", check)
+
+    def analyze(self, conn: Connection, database: str, *, jobs: int, run: Runner) -> None:
+        """Its statistics are in the file."""
+
+    def measure(
+        self, conn: Connection, database: str, *, check: Check = no_check, progress: Progress = no_progress
+    ) -> dict[str, TableFacts]:
+        with reading(existing(conn, database)) as session:
+            return asking.measure(session, check, progress)
+
+    def compare(
+        self, manifest: Manifest, measured: dict[str, TableFacts], *, server_version_num: int | None = None
+    ) -> list[str]:
+        expected = {table.key: TableFacts(table.rows, table.fingerprint) for table in manifest.tables}
+        found = [f"Table {name} is missing." for name in sorted(expected.keys() - measured.keys())]
+        found += [f"Table {name} is not in the archive." for name in sorted(measured.keys() - expected.keys())]
+        for name in sorted(expected.keys() & measured.keys()):
+            was, now = expected[name], measured[name]
+            if was.rows != now.rows:
+                found.append(f"Table {name} has {now.rows} rows instead of {was.rows}.")
+            elif was.fingerprint != now.fingerprint:
+                found.append(f"Table {name} has the right number of rows, but other contents.")
+        return found
+
+    def apply_properties(
+        self, conn: Connection, database: str, properties: DatabaseProperties, *, log: Log = no_log
+    ) -> None:
+        """Owner and mode of the live file; where there is none, those of the file that was backed up."""
+        path, live = path_of(conn, database), path_of(conn, conn.database)
+        wanted = {setting.name: setting.value for setting in properties.settings}
+        if live.exists():
+            status = live.stat()
+            uid, gid, mode = status.st_uid, status.st_gid, status.st_mode & 0o777
+        else:
+            uid, gid = (int(part) for part in wanted.get(OWNER, f"{os.geteuid()}:{os.getegid()}").split(":"))
+            mode = int(wanted.get(MODE, "600"), 8)
+        with disk_errors(path.parent):
+            if (uid, gid) != (os.geteuid(), os.getegid()):
+                try:
+                    os.chown(path, uid, gid)
+                except PermissionError:
+                    raise BackupError(
+                        f"{path} should belong to {_account(uid)} as the live file does, and the worker may not give "
+                        "files away. Run the worker as that account, or as root."
+                    ) from None
+            os.chmod(path, mode)
+
+    # -- taking its place -----------------------------------------------------------------------------------------
+
+    def swap(self, conn: Connection, live: str, scratch: str, old: str, *, check: Check = no_check) -> None:
+        place.exchange(path_of(conn, live), path_of(conn, scratch), path_of(conn, old), check)
+
+    def swap_back(self, conn: Connection, live: str, old: str, aside: str, *, check: Check = no_check) -> None:
+        place.exchange(path_of(conn, live), path_of(conn, old), path_of(conn, aside), check)
+
+    def database_exists(self, conn: Connection, database: str) -> bool:
+        return path_of(conn, database).exists()
+
+    def drop_database(self, conn: Connection, database: str, *, check: Check = no_check) -> bool:
+        path = path_of(conn, database)
+        check()
+        with disk_errors(path.parent):
+            was = path.exists()
+            for each in (path, *place.sidecars(path)):
+                each.unlink(missing_ok=True)
+            fsync_folder(path.parent)
+        return was
+
+    def rename_database(self, conn: Connection, before: str, after: str, *, check: Check = no_check) -> None:
+        source, target = path_of(conn, before), path_of(conn, after)
+        with disk_errors(target.parent):
+            if not source.exists() and target.exists():
+                return
+            check()
+            if not place.same(source, target):
+                place.link(source, target)
+            source.unlink()
+            fsync_folder(target.parent)
+
+    def smoke_test(self, conn: Connection, database: str, query: str) -> str:
+        with reading(existing(conn, database)) as session:
+            number = len(tables(session))
+            if not query.strip():
+                return f"“{database}” opens and has {number} tables. No smoke test is set for it."
+            try:
+                with asking.limited(session, SMOKE_TEST_S):
+                    row = session.execute(query.strip().removesuffix(";")).fetchone()
+            except TimeoutError:
+                raise BackupError(f"The smoke test did not answer within {SMOKE_TEST_S} s: {query[:200]}") from None
+            except sqlite3.Error as error:
+                raise BackupError(f"The smoke test failed ({error}): {query[:200]}") from error
+        if row is None or row[0] != 1:
+            answer = str(row[0])[:100] if row else "nothing"
+            raise BackupError(f"The smoke test answered {answer} instead of true: {query[:200]}")
+        return f"“{database}” has {number} tables and its smoke test answered true."
+
+    # -- for pages ------------------------------------------------------------------------------------------------
+
+    def create_text(self, conn: Connection, scratch: str) -> str:
+        return f"touch {shlex.quote(str(path_of(conn, scratch)))}"
+
+    def swap_text(self, conn: Connection, live: str, incoming: str, aside: str) -> list[str]:
+        at = {name: shlex.quote(str(path_of(conn, name))) for name in (live, incoming, aside) if name}
+        return ([f"ln {at[live]} {at[aside]}"] if aside else []) + [f"mv {at[incoming]} {at[live]}"]
+
+    def drop_text(self, conn: Connection, database: str) -> str:
+        return f"rm {shlex.quote(str(path_of(conn, database)))}"
+
+
+def _account(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _properties(session: Session, status: os.stat_result) -> DatabaseProperties:
+    """Owner and mode of the file, and what its header says."""
+    settings = {
+        OWNER: f"{status.st_uid}:{status.st_gid}",
+        MODE: f"{status.st_mode & 0o777:o}",
+        "application_id": one(session, "PRAGMA application_id"),
+        "user_version": one(session, "PRAGMA user_version"),
+    }
+    return DatabaseProperties(
+        owner=_account(status.st_uid),
+        encoding=one(session, "PRAGMA encoding"),
+        locale_provider="sqlite",
+        locale=None,
+        collate="BINARY",
+        ctype="BINARY",
+        settings=[Setting(None, name, str(value)) for name, value in settings.items()],
+    )
+
+
+def _pack(plain: Path, folder: Path, threads: int, check: Check) -> FileEntry:
+    """Compress the copy and remove it; the packed file is on the disk when this returns."""
+    digest, size, plain_size = hashlib.sha256(), 0, plain.stat().st_size
+    packer = zstandard.ZstdCompressor(level=LEVEL, threads=threads, write_checksum=True).compressobj(size=plain_size)
+    with open(plain, "rb", buffering=0) as source, open(folder / PACKED, "xb", buffering=0) as target:
+        while True:
+            check()
+            piece = source.read(READ_BYTES)
+            data = memoryview(packer.compress(piece) if piece else packer.flush())
+            digest.update(data)
+            size += len(data)
+            while data:
+                data = data[target.write(data) :]
+            if not piece:
+                break
+        os.fsync(target.fileno())
+    plain.unlink()
+    return FileEntry(PACKED, size, digest.hexdigest(), plain_size)
+
+
+def _unpack(folder: Path, manifest: Manifest, target: Path, progress: Progress, check: Check) -> None:
+    """Every byte checked on the way. Raises ``ArchiveDamaged``."""
+    if [entry.path for entry in manifest.files] != [PACKED]:
+        raise ArchiveDamaged(f"{folder} is not an archive of a SQLite database. Use another archive.")
+    (entry,) = manifest.files
+    done = 0
+    with disk_errors(target.parent), open(target, "wb", buffering=0, opener=_private) as file:
+        for piece in unpacked(HashedReader(folder, entry)):
+            check()
+            data = memoryview(piece)
+            while data:
+                data = data[file.write(data) :]
+            done += len(piece)
+            progress(done, entry.plain_size, "bytes")
+        os.fsync(file.fileno())
+    if done != entry.plain_size:
+        raise ArchiveDamaged(f"{folder / PACKED} unpacks to {done} bytes instead of {entry.plain_size}.")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
