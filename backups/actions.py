@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -82,6 +83,54 @@ def request_backup(
         return operation
 
     return operations.request_once(key, create)
+
+
+def request_adopt(
+    plan: Plan,
+    sources: Sequence[str],
+    *,
+    by: User | None,
+    key: str | None = None,
+    retry_of: Operation | None = None,
+) -> list[Operation]:
+    """Make an archive of each backup that others have made. One after the other: each loads a scratch database.
+
+    Whether a path may be read is decided by the worker, which sees it. What is adopted is kept until somebody lets it
+    go, since retention would take old ones away at once.
+    """
+
+    def create(source: str, each_key: str | None) -> Operation:
+        operation = operations.request(
+            "backups.adopt",
+            title=f"Adopt {source.rpartition('/')[2]} for {plan.target}",
+            params={"plan": plan.pk, "source": source, "name": naming.adopted_name(source), "jobs": plan.jobs},
+            by=by,
+            reason=f"Adopted from {source}",
+            lock_keys=database_locks(plan.target),
+            wait_for_locks=True,
+            key=each_key,
+            environment=plan.environment_band,
+            queue=plan.storage.host.queue,
+            retry_of=retry_of,
+        )
+        Archive.objects.create(
+            plan=plan,
+            target=plan.target,
+            storage=plan.storage,
+            operation=operation,
+            folder=plan.folder,
+            purpose=Archive.Purpose.ADOPTED,
+            reason=f"Adopted from {source}",
+            keep=True,
+        )
+        return operation
+
+    keys = [f"{key}/{number}" if key and number else key for number in range(len(sources))]
+    with transaction.atomic():
+        return [
+            operations.request_once(one, lambda one=one, source=source: create(source, one))  # type: ignore[misc]
+            for source, one in zip(sources, keys, strict=True)
+        ]
 
 
 def request_verify(

@@ -8,12 +8,15 @@ from typing import Any
 from django import forms
 from django.conf import settings
 
+from backups import foreign
 from backups.models import Archive, Plan, Restore
+from backups.reach import engine_for
 from backups.validators import validate_cron, validate_storage_root
 from catalog.forms import HumanDurationField
 from catalog.models import DatabaseTarget, Environment
 from catalog.validators import validate_database_host, validate_database_name, validate_role_name
 from core.forms import OptionalReasonForm, TimeInput
+from core.templatetags.portal import filesize_si
 from operations.models import Schedule
 
 
@@ -28,6 +31,46 @@ class BackUpForm(OptionalReasonForm):
         ],
     )
     field_order = ("purpose", "reason")
+
+
+class AdoptForm(forms.Form):
+    """Which backups of others become archives. Those that this process sees can be ticked."""
+
+    found = forms.MultipleChoiceField(label="Found in the folders", required=False, widget=forms.CheckboxSelectMultiple)
+    other = forms.CharField(
+        label="Or the path of another one",
+        required=False,
+        max_length=1000,
+        help_text="As the worker of the plan's storage sees it, below one of the folders above.",
+    )
+
+    def __init__(self, *args: Any, plan: Plan, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.look = foreign.look(engine_for(plan.target), plan.storage)
+        done = set(
+            plan.archives.exclude(state=Archive.State.FAILED)
+            .filter(purpose=Archive.Purpose.ADOPTED)
+            .values_list("operation__params__source", flat=True)
+        )
+        found: Any = self.fields["found"]
+        found.choices = [(str(each.path), _described(each, done)) for each in self.look.found]
+        if not found.choices:
+            del self.fields["found"]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        other = cleaned.get("other", "").strip()
+        cleaned["sources"] = [*cleaned.get("found", []), *([other] if other else [])]
+        if other and not other.startswith("/"):
+            raise forms.ValidationError("Write the whole path of the backup, beginning with “/”.")
+        if not cleaned["sources"] and not self.errors:
+            raise forms.ValidationError("Tick one or more backups, or write the path of one.")
+        return cleaned
+
+
+def _described(found: foreign.Found, done: set[str]) -> str:
+    words = [f"{found.modified:%F %H:%M} UTC", str(found.path), found.kind, filesize_si(found.size)]
+    return " · ".join([*words, "adopted already"] if str(found.path) in done else words)
 
 
 class PlanForm(forms.ModelForm):

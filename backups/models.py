@@ -154,6 +154,7 @@ class Archive(models.Model):
         MANUAL = "manual", "On demand"
         EMERGENCY = "emergency", "Emergency"
         PRE_CHANGE = "pre_change", "Before a change"
+        ADOPTED = "adopted", "Adopted"
 
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="archives")
     target = models.ForeignKey(DatabaseTarget, on_delete=models.PROTECT, related_name="archives")
@@ -187,6 +188,7 @@ class Archive(models.Model):
             ("verify_archive", "Can verify archives"),
             ("restore_archive", "Can restore archives"),
             ("keep_archive", "Can keep archives from being removed"),
+            ("adopt_archive", "Can make archives of backups that others have made"),
         )
         indexes = (
             models.Index(fields=("target", "state", "verification", "-snapshot_at"), name="archive_restore_points"),

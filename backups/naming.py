@@ -26,6 +26,12 @@ def archive_name(pattern: str, at: datetime, zone: tzinfo) -> str:
     return name
 
 
+def adopted_name(source: str) -> str:
+    """The name for an archive made of the file or folder ``source``. Raises ``BackupError``."""
+    plain = re.sub(r"[^\w.-]", "_", source.rstrip("/").rpartition("/")[2])
+    return check_name(f"adopted_{plain[:150].encode()[:180].decode(errors='ignore')}")
+
+
 def validate_pattern(pattern: str) -> None:
     """Refuse a pattern that gives no usable name, or the same name for ever. Raises ``BackupError``."""
     used = _check_directives(pattern)

@@ -41,6 +41,7 @@ ROLES: dict[Role, tuple[str, ...]] = {
         "backups.undo_restore",
         "backups.prune_plan",
         "backups.keep_archive",
+        "backups.adopt_archive",
         "survival.back_up_portal",
     ),
     Role.APPROVER: SEE_EVERYTHING,

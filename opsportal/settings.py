@@ -125,6 +125,9 @@ OPERATIONS_LEASE_S: float = env.float("OPERATIONS_LEASE_S", default=30.0)
 OPERATIONS_HEARTBEAT_S: float = env.float("OPERATIONS_HEARTBEAT_S", default=5.0)
 OPERATIONS_TICK_S: float = env.float("OPERATIONS_TICK_S", default=1.0)
 
+# --- backups ----------------------------------------------------------------------------------------------------------
+ADOPT_DIRS: list[str] = env.list("ADOPT_DIRS", default=[])  # folders with backups that others have made
+
 # --- how long records are kept (days; 0 keeps for ever) ---------------------------------------------------------------
 KEEP_OPERATIONS_DAYS: int = env.int("KEEP_OPERATIONS_DAYS", default=400)
 KEEP_LOGS_DAYS: int = env.int("KEEP_LOGS_DAYS", default=90)

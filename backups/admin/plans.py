@@ -16,8 +16,8 @@ from backups import actions, retention, trends
 from backups.admin import first_service
 from backups.admin.dry_run import dry_run
 from backups.exceptions import BackupError
-from backups.forms import BackUpForm, PlanForm
-from backups.models import Plan
+from backups.forms import AdoptForm, BackUpForm, PlanForm
+from backups.models import Archive, Plan
 from core.admin_site import Headline, PortalAdmin, register
 from core.audit import track
 from core.buttons import Button, signed_in
@@ -26,6 +26,15 @@ from core.links import list_url
 from core.templatetags.portal import ago, human_duration, status
 
 track(Plan)
+
+
+def adopt(request: HttpRequest, plan: Plan, data: dict[str, Any], key: str) -> str:
+    """Run of the button: where to go is the one archive, or the list of them."""
+    asked = actions.request_adopt(plan, data["sources"], by=signed_in(request), key=key)
+    if len(asked) == 1:
+        return asked[0].get_absolute_url()
+    messages.success(request, f"{len(asked)} backups are adopted one after the other.")
+    return list_url(Archive, f"plan__id__exact={plan.pk}")
 
 
 @register(Plan)
@@ -57,6 +66,19 @@ class PlanAdmin(PortalAdmin):
             template="backups/dry_run_confirm.html",
             primary=True,
             icon="archive",
+        ),
+        Button(
+            "adopt",
+            "Adopt old backups …",
+            "backups.adopt_archive",
+            run=adopt,
+            form=AdoptForm,
+            form_kwargs=lambda request, plan: {"plan": plan},
+            consequence="Each is loaded into a scratch database beside the live one and backed up from there as an "
+            "archive of this plan, which is kept for good. The files stay as they are. A script runs as the account of "
+            "the database: adopt only what you trust.",
+            template="backups/adopt_confirm.html",
+            icon="box",
         ),
         Button(
             "prune",

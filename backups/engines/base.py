@@ -284,6 +284,34 @@ class BackupEngine(ABC):
     def rename_database(self, conn: Connection, before: str, after: str, *, check: Check = no_check) -> None:
         """Give a database another name, clients or not; done already when only `after` exists."""
 
+    # What others have made
+    @abstractmethod
+    def foreign_kind(self, path: Path) -> str:
+        """What a file or folder is by its content, in words; empty when this engine cannot load it."""
+
+    @abstractmethod
+    def foreign_commands(self, conn: Connection, path: Path, scratch: str, *, jobs: int = 2) -> list[Command]:
+        """The commands that would load it, to be shown and not to be run."""
+
+    @abstractmethod
+    def load_foreign(
+        self,
+        conn: Connection,
+        path: Path,
+        scratch: str,
+        *,
+        jobs: int,
+        run: Runner,
+        progress: Progress,
+        log: Log,
+        check: Check,
+    ) -> None:
+        """Load it into the empty database ``scratch``. Raises when it is damaged or cut off."""
+
+    @abstractmethod
+    def properties(self, conn: Connection) -> DatabaseProperties:
+        """Those of the live database. Raises ``TargetUnavailable``."""
+
     # For dry runs and logs: how a person would write what the methods above do
     @abstractmethod
     def create_text(self, conn: Connection, scratch: str) -> str:

@@ -1,3 +1,3 @@
 """What workers do with archives. Importing the rooms registers their procedures."""
 
-from backups.procedures import backup, drop, prune, restore, undo, verify  # noqa: F401
+from backups.procedures import adopt, backup, drop, prune, restore, undo, verify  # noqa: F401

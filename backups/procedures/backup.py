@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from django.utils import timezone
 
@@ -33,7 +34,7 @@ class Backup(TargetProcedure):
     name = "backups.backup"
     title = "Backup"
     permission = "backups.run_plan"
-    steps = (
+    steps: ClassVar[tuple[Step, ...]] = (
         Step("check", "Check the server, rights, versions and free space"),
         Step("dump", "Dump the database and compress it", undo="remove_partial", by_hand=False),
         Step("publish", "Write the manifest and publish the archive", by_hand=False),

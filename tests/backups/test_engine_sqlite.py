@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from backups.engines.base import Connection
-from backups.engines.sqlite import PACKED, SQLiteEngine, place
+from backups.engines.sqlite import SQLiteEngine, place
+from backups.engines.sqlite.packing import PACKED, unpack
 from backups.exceptions import ArchiveDamaged, BackupError, TargetUnavailable
 from backups.manifest import Manifest
 from tests.backups.shop import describe
@@ -232,10 +233,8 @@ def make_again(live: Path, journal: str) -> None:
 
 
 def unpacked(folder: Path, manifest: Manifest) -> Path:
-    from backups.engines.sqlite import _unpack
-
     target = folder.parent / "unpacked.db"
-    _unpack(folder, manifest, target, lambda done, total, unit: None, lambda: None)
+    unpack(folder, manifest, target, lambda done, total, unit: None, lambda: None)
     return target
 
 

@@ -21,10 +21,10 @@ from backups.engines.base import (
     no_log,
     no_progress,
 )
-from backups.engines.postgresql import dump, load, measure, preflight, smoke, swap, verify
+from backups.engines.postgresql import dump, foreign, load, measure, preflight, smoke, swap, verify
 from backups.engines.postgresql.connect import Clients, connect, one, said_by_server, watched
 from backups.engines.postgresql.facts import identify, inspect
-from backups.engines.postgresql.properties import apply, create_statement
+from backups.engines.postgresql.properties import apply, create_statement, read_properties
 from backups.manifest import DatabaseProperties, DumpFacts, Manifest, TableFacts
 from operations.commands import Command
 
@@ -203,6 +203,30 @@ class PostgreSQLEngine(BackupEngine):
 
     def rename_database(self, conn: Connection, before: str, after: str, *, check: Check = no_check) -> None:
         swap.rename(conn, before, after, check)
+
+    def foreign_kind(self, path: Path) -> str:
+        return foreign.kind_of(path)
+
+    def foreign_commands(self, conn: Connection, path: Path, scratch: str, *, jobs: int = 2) -> list[Command]:
+        return [foreign.load_command(self.clients, conn, path, foreign.kind_of(path), scratch, jobs)]
+
+    def load_foreign(
+        self,
+        conn: Connection,
+        path: Path,
+        scratch: str,
+        *,
+        jobs: int,
+        run: Runner,
+        progress: Progress,
+        log: Log,
+        check: Check,
+    ) -> None:
+        foreign.load(self.clients, conn, path, scratch, jobs=jobs, run=run, progress=progress, check=check)
+
+    def properties(self, conn: Connection) -> DatabaseProperties:
+        with connect(conn) as session, said_by_server("Reading the database's settings"):
+            return read_properties(session)
 
     def create_text(self, conn: Connection, scratch: str) -> str:
         return f"CREATE DATABASE {scratch}"

@@ -7,16 +7,12 @@ rollback journal belong to a file by its name alone: whoever moves a database fi
 
 from __future__ import annotations
 
-import hashlib
 import os
-import pwd
 import shlex
 import sqlite3
 import time
 from collections.abc import Iterable
 from pathlib import Path
-
-import zstandard
 
 from backups.engines.base import (
     BackupEngine,
@@ -36,20 +32,17 @@ from backups.engines.base import (
     no_progress,
 )
 from backups.engines.checks import Checks, room, writable
-from backups.engines.files import SUFFIX, disk_errors, unpacked
-from backups.engines.sqlite import place
+from backups.engines.files import disk_errors
+from backups.engines.sqlite import foreign, place
 from backups.engines.sqlite import session as asking
+from backups.engines.sqlite.packing import LEVEL, MODE, OWNER, PACKED, PLAIN, account, pack, properties_of, unpack
 from backups.engines.sqlite.place import existing, holders, identity_of, path_of
-from backups.engines.sqlite.session import Session, ensure_sound, one, reading, size_of, tables
+from backups.engines.sqlite.session import ensure_sound, reading, size_of, tables
 from backups.exceptions import ArchiveDamaged, BackupError
 from backups.manifest import (
-    READ_BYTES,
     DatabaseProperties,
     DumpFacts,
-    FileEntry,
-    HashedReader,
     Manifest,
-    Setting,
     TableEntry,
     TableFacts,
     check_listing,
@@ -57,12 +50,8 @@ from backups.manifest import (
 )
 from operations.commands import Command
 
-PLAIN = "database.sqlite"
-PACKED = PLAIN + SUFFIX
-LEVEL = 3
 VERSION = sqlite3.sqlite_version
 VERSION_NUM = sqlite3.sqlite_version_info[0] * 10000 + sqlite3.sqlite_version_info[1] * 100
-MODE, OWNER = "mode", "owner"
 SMOKE_TEST_S = 60
 
 
@@ -84,7 +73,7 @@ class SQLiteEngine(BackupEngine):
             database_bytes=size,
             tables=tuple(TableSize(table.name, sizes.get(table.name, 0)) for table in found),
             extensions=(),
-            role=_account(os.geteuid()),
+            role=account(os.geteuid()),
             is_superuser=os.geteuid() == 0,
             can_create_databases=os.access(path.parent, os.W_OK),
             bypasses_row_security=True,
@@ -145,10 +134,10 @@ class SQLiteEngine(BackupEngine):
             seconds["copy"] = round(time.monotonic() - began, 2)
             with reading(plain, immutable=True) as session:
                 ensure_sound(session, f"The database {path}", check)
-                properties, size = _properties(session, status), size_of(session)
+                properties, size = properties_of(session, status), size_of(session)
                 sizes, found = asking.table_sizes(session), tables(session)
                 measured = asking.measure(session, check, progress)
-            entry = _pack(plain, folder, jobs, check)
+            entry = pack(plain, folder, jobs, check)
         seconds["all"] = round(time.monotonic() - began, 2)
         progress(size, size, "bytes")
         return DumpFacts(
@@ -195,7 +184,7 @@ class SQLiteEngine(BackupEngine):
         check_listing(folder, manifest)
         plain = work_dir / PLAIN
         try:
-            _unpack(folder, manifest, plain, progress, check)
+            unpack(folder, manifest, plain, progress, check)
             try:
                 with reading(plain, immutable=True) as session:
                     ensure_sound(session, f"The database in {folder}", check)
@@ -273,7 +262,7 @@ class SQLiteEngine(BackupEngine):
         check: Check = no_check,
     ) -> None:
         check_listing(folder, manifest)
-        _unpack(folder, manifest, path_of(conn, scratch), progress, check)
+        unpack(folder, manifest, path_of(conn, scratch), progress, check)
         with reading(path_of(conn, scratch), immutable=True) as session:
             ensure_sound(session, f"The loaded database {scratch}", check)
 
@@ -318,7 +307,7 @@ class SQLiteEngine(BackupEngine):
                     os.chown(path, uid, gid)
                 except PermissionError:
                     raise BackupError(
-                        f"{path} should belong to {_account(uid)} as the live file does, and the worker may not give "
+                        f"{path} should belong to {account(uid)} as the live file does, and the worker may not give "
                         "files away. Run the worker as that account, or as root."
                     ) from None
             os.chmod(path, mode)
@@ -372,6 +361,39 @@ class SQLiteEngine(BackupEngine):
             raise BackupError(f"The smoke test answered {answer} instead of true: {query[:200]}")
         return f"“{database}” has {number} tables and its smoke test answered true."
 
+    # -- what others have made ------------------------------------------------------------------------------------
+
+    def foreign_kind(self, path: Path) -> str:
+        return foreign.kind_of(path)
+
+    def foreign_commands(self, conn: Connection, path: Path, scratch: str, *, jobs: int = 2) -> list[Command]:
+        source, target = str(path), str(path_of(conn, scratch))
+        if foreign.kind_of(path) == foreign.PACKED:
+            return [Command(("sh", "-c", 'gzip -dc "$0" > "$1"', source, target))]
+        return [Command(("cp", source, target))]
+
+    def load_foreign(
+        self,
+        conn: Connection,
+        path: Path,
+        scratch: str,
+        *,
+        jobs: int,
+        run: Runner,
+        progress: Progress,
+        log: Log,
+        check: Check,
+    ) -> None:
+        target = path_of(conn, scratch)
+        foreign.load(path, target, progress, check)
+        with reading(target, immutable=True) as session:
+            ensure_sound(session, f"The database in {path}", check)
+
+    def properties(self, conn: Connection) -> DatabaseProperties:
+        path = existing(conn)
+        with reading(path) as session:
+            return properties_of(session, path.stat())
+
     # -- for pages ------------------------------------------------------------------------------------------------
 
     def create_text(self, conn: Connection, scratch: str) -> str:
@@ -383,72 +405,3 @@ class SQLiteEngine(BackupEngine):
 
     def drop_text(self, conn: Connection, database: str) -> str:
         return f"rm {shlex.quote(str(path_of(conn, database)))}"
-
-
-def _account(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _properties(session: Session, status: os.stat_result) -> DatabaseProperties:
-    """Owner and mode of the file, and what its header says."""
-    settings = {
-        OWNER: f"{status.st_uid}:{status.st_gid}",
-        MODE: f"{status.st_mode & 0o777:o}",
-        "application_id": one(session, "PRAGMA application_id"),
-        "user_version": one(session, "PRAGMA user_version"),
-    }
-    return DatabaseProperties(
-        owner=_account(status.st_uid),
-        encoding=one(session, "PRAGMA encoding"),
-        locale_provider="sqlite",
-        locale=None,
-        collate="BINARY",
-        ctype="BINARY",
-        settings=[Setting(None, name, str(value)) for name, value in settings.items()],
-    )
-
-
-def _pack(plain: Path, folder: Path, threads: int, check: Check) -> FileEntry:
-    """Compress the copy and remove it; the packed file is on the disk when this returns."""
-    digest, size, plain_size = hashlib.sha256(), 0, plain.stat().st_size
-    packer = zstandard.ZstdCompressor(level=LEVEL, threads=threads, write_checksum=True).compressobj(size=plain_size)
-    with open(plain, "rb", buffering=0) as source, open(folder / PACKED, "xb", buffering=0) as target:
-        while True:
-            check()
-            piece = source.read(READ_BYTES)
-            data = memoryview(packer.compress(piece) if piece else packer.flush())
-            digest.update(data)
-            size += len(data)
-            while data:
-                data = data[target.write(data) :]
-            if not piece:
-                break
-        os.fsync(target.fileno())
-    plain.unlink()
-    return FileEntry(PACKED, size, digest.hexdigest(), plain_size)
-
-
-def _unpack(folder: Path, manifest: Manifest, target: Path, progress: Progress, check: Check) -> None:
-    """Every byte checked on the way. Raises ``ArchiveDamaged``."""
-    if [entry.path for entry in manifest.files] != [PACKED]:
-        raise ArchiveDamaged(f"{folder} is not an archive of a SQLite database. Use another archive.")
-    (entry,) = manifest.files
-    done = 0
-    with disk_errors(target.parent), open(target, "wb", buffering=0, opener=_private) as file:
-        for piece in unpacked(HashedReader(folder, entry)):
-            check()
-            data = memoryview(piece)
-            while data:
-                data = data[file.write(data) :]
-            done += len(piece)
-            progress(done, entry.plain_size, "bytes")
-        os.fsync(file.fileno())
-    if done != entry.plain_size:
-        raise ArchiveDamaged(f"{folder / PACKED} unpacks to {done} bytes instead of {entry.plain_size}.")
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
