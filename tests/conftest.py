@@ -17,6 +17,7 @@ PACKAGES = {
     "sshd": "openssh-server",
     "ssh-keyscan": "openssh-client",
     "dockerd": "docker.io",
+    "kubectl": "kubernetes-client",
     "sqlite3": "sqlite3",
     "zstd": "zstd",
     "docker-compose": "docker-compose",

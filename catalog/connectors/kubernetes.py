@@ -27,7 +27,10 @@ _EXPLANATIONS = (
         r"Forbidden|forbidden: User",
         "The account in the kubeconfig may not run commands in {place}. Grant it pods/exec in that namespace.",
     ),
-    (r"NotFound|not found", "There is no {place}. Start it, or correct its name and namespace in the catalog."),
+    (
+        r"NotFound|not found",
+        "The cluster knows nothing of {place}. Start it, or correct its name and namespace in the catalog.",
+    ),
     (
         r"context .* does not exist|invalid configuration",
         "The kubeconfig of {place} lacks that context. Correct either.",

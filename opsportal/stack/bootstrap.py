@@ -23,6 +23,7 @@ SYSTEM_PACKAGES = {
     "ssh": "openssh-client",
     "sshd": "openssh-server",
     "dockerd": "docker.io",
+    "kubectl": "kubernetes-client",
     "docker-compose": "docker-compose",
     "systemd-analyze": "systemd",
     "nginx": "nginx",

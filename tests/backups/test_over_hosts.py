@@ -32,6 +32,7 @@ from tests.backups.shop import Shop
 from tests.conftest import TargetServer
 from tests.docker_engine import NOBODY, running_engine
 from tests.factories import SAMPLE_ROWS, HostFactory, sample_database, session_on
+from tests.kubernetes import NAMESPACE, TOKEN, running_cluster
 from tests.sshd import Sshd, running_sshd
 
 pytestmark = [pytest.mark.needs("ssh", "sshd", "ssh-keyscan")]
@@ -52,6 +53,15 @@ def send_over(shop: Shop, host: Host) -> None:
         control = shop.target.component.environment.service_control
         control.host = host
         control.save()
+
+
+def move_into(shop: Shop, host: Host, server: TargetServer) -> None:
+    """The shop's database is at a server that listens in there alone."""
+    shop.database = sample_database(server)
+    os.environ["OPS_SECRET_CONTAINER"] = server.password
+    shop.target.database, shop.target.password_ref = shop.database.name, "env:OPS_SECRET_CONTAINER"
+    shop.target.via, shop.target.host = host, "127.0.0.1"
+    shop.target.save()
 
 
 def assert_no_way_left() -> None:
@@ -290,7 +300,6 @@ class TestContainer:
     @pytest.mark.parametrize("over_ssh", [False, True], ids=["here", "behind SSH"])
     def test_the_whole_story(self, shop, sshd, over_ssh):
         with running_engine() as engine, engine.postgresql("erp-postgres", binaries()) as server:
-            database = sample_database(server)
             host = HostFactory(
                 name="erp-postgres",
                 kind=Host.Kind.DOCKER,
@@ -299,15 +308,32 @@ class TestContainer:
                 expected_hostname="erp-postgres",
                 via=sshd.host() if over_ssh else None,
             )
-            shop.database = database
-            shop.target.database = database.name
-            shop.target.via, shop.target.host = host, "127.0.0.1"
-            os.environ["OPS_SECRET_CONTAINER"] = server.password
-            shop.target.password_ref = "env:OPS_SECRET_CONTAINER"
-            shop.target.save()
+            move_into(shop, host, server)
             backed_up, _, _ = the_whole_story(shop)
             assert "via erp-postgres" in shop.log_of(backed_up)
             assert "terminating any other" not in engine.logs("erp-postgres")
+
+    @pytest.mark.needs("kubectl")
+    def test_in_a_pod(self, shop, settings, tmp_path):
+        settings.SECRET_DIRS = [tmp_path]
+        with (
+            running_engine() as engine,
+            engine.postgresql("postgresql-0", binaries()) as server,
+            running_cluster(engine, "postgresql-0") as cluster,
+        ):
+            (tmp_path / "kubeconfig").write_text(cluster.kubeconfig)
+            host = HostFactory(
+                name="postgresql-0",
+                kind=Host.Kind.KUBECTL,
+                container="postgresql-0",
+                namespace=NAMESPACE,
+                kubeconfig_ref=f"file:{tmp_path}/kubeconfig",
+                expected_hostname="postgresql-0",
+            )
+            move_into(shop, host, server)
+            backed_up, _, _ = the_whole_story(shop)
+            assert "via postgresql-0" in shop.log_of(backed_up)
+            assert TOKEN not in shop.log_of(backed_up) + str([step.commands for step in backed_up.steps.all()])
 
     def test_a_server_is_no_victim_of_commands_beside_it(self):
         """The server is the first process in there: an orphan that a signal ended would make it restart everything."""
