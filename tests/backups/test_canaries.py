@@ -25,6 +25,7 @@ from catalog import actions as catalog
 from catalog import probing
 from catalog.models import DatabaseTarget, Probe
 from core.exceptions import PortalError
+from core.models import User
 from core.roles import Role
 from operations import actions as operations
 from operations import commands, engine
@@ -34,8 +35,10 @@ from tests import factories
 from tests.core.test_outbound import serving, url
 from tests.operations.samples import Sample, script
 from tests.pages import page_of
+from webhooks import sending
+from webhooks.models import Delivery
 
-COUNT = 10_000
+COUNT = 10_080
 IN_COMMANDS = 9_800
 CANARY = re.compile(rb"canary-[0-9a-f]{32}")
 
@@ -109,6 +112,15 @@ class Parrot(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def do_POST(self) -> None:
+        """Repeats everything it was sent, and does not take it."""
+        told = self.rfile.read(int(self.headers["Content-Length"])) + str(self.headers).encode()
+        self.server.told += told  # type: ignore[attr-defined]  # set by the test
+        self.send_response(500)
+        self.send_header("Content-Length", str(len(told)))
+        self.end_headers()
+        self.wfile.write(told)
+
     def log_message(self, *args: object) -> None:
         pass
 
@@ -180,7 +192,11 @@ def test_no_secret_comes_out_anywhere(shop, logs, settings, tmp_path, capfd):
         response = ada.get(address)
         pages.extend(b"".join(response.streaming_content) if response.streaming else response.content)
 
-    with ProcessList() as process_list:
+    with ProcessList() as process_list, serving(Parrot) as elsewhere:
+        # Other systems that are told of all of it, each with a signing secret of its own.
+        elsewhere.told = b""
+        for canary in canaries.take(40):
+            factories.WebhookFactory(url=url(elsewhere), secret_ref=kept(canary))
         # Commands of operations that print what they were given, and fail half of the time.
         batches = [canaries.take(200) for _ in range(IN_COMMANDS // 200)]
         for number, batch in enumerate(batches):
@@ -227,8 +243,27 @@ def test_no_secret_comes_out_anywhere(shop, logs, settings, tmp_path, capfd):
         for canary in canaries.take(40):
             response = ada.post("/login/", {"username": "nobody", "password": canary})
             pages.extend(response.content)
+        # Tokens that are none, and what a token of an administrator may read.
+        for canary in canaries.take(40):
+            response = ada.get("/api/v1/me", headers={"Authorization": f"Bearer {canary}"})
+            assert response.status_code == 401
+            pages.extend(response.content)
+        headers = factories.bearer(User.objects.get(username="ada"), "read")
+        for address in ("services", "databases", "probes", "operations?limit=200"):
+            pages.extend(ada.get(f"/api/v1/{address}", headers=headers).content)
+        for pk in Operation.objects.values_list("pk", flat=True):
+            for part in ("", "/log?limit=1000"):
+                pages.extend(ada.get(f"/api/v1/operations/{pk}{part}", headers=headers).content)
+        sending.send_due()
+        assert b"operation.ended" in elsewhere.told
+        delivery = Delivery.objects.exclude(message="").first()
+        assert delivery.answer == 500
+        look(delivery.get_absolute_url())
         for address in (
             "/",
+            "/operations/event/",
+            "/webhooks/webhook/",
+            "/webhooks/delivery/",
             "/operations/operation/",
             "/auditlog/logentry/",
             "/axes/accessattempt/",
@@ -240,7 +275,8 @@ def test_no_secret_comes_out_anywhere(shop, logs, settings, tmp_path, capfd):
     assert len(database) > 100_000 and b"********" in database, "there must have been something to find"
     places = {
         "database, log lines and audit included": database,
-        "pages": bytes(pages),
+        "pages and API": bytes(pages),
+        "what other systems are told": elsewhere.told,
         "logs": logs.getvalue().encode() + "".join(capfd.readouterr()).encode(),
         "broker": broker_as_text(),
         "process list": b"\n".join(process_list.seen),
