@@ -14,6 +14,7 @@ from django.db.models import Field, Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.template.response import TemplateResponse
 from django.urls import path
+from django.utils.html import format_html
 from django.utils.text import capfirst
 
 from core.buttons import Button, button_view, offered
@@ -283,5 +284,9 @@ def _shown(field: Field, obj: Any) -> Any:
     """A field's value as the default facts show it."""
     if field.is_relation:
         related = getattr(obj, field.name)
-        return display_for_value(related, "–") if related is not None else "–"
+        if related is None:
+            return "–"
+        if hasattr(related, "get_absolute_url"):
+            return format_html('<a href="{}">{}</a>', related.get_absolute_url(), related)
+        return display_for_value(related, "–")
     return display_for_field(getattr(obj, field.attname), field, "–")

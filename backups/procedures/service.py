@@ -28,7 +28,7 @@ class AroundService(TargetProcedure):
     def stop_service(self, ctx: StepContext) -> None:
         control = self.service(ctx)
         if control is None:
-            ctx.log("No service control is set for this environment; clients are disconnected at the swap.")
+            ctx.log("No service control is set for this environment; nothing to stop.")
             return
         ctx.remember(service_was_running=control.status().running is not False)
         control.stop()
