@@ -150,9 +150,14 @@ PORTAL_BACKUP_QUEUE: str = env.str("PORTAL_BACKUP_QUEUE", default="operations")
 PORTAL_BACKUP_KEEP_DAYS: int = env.int("PORTAL_BACKUP_KEEP_DAYS", default=30)
 PORTAL_BACKUP_KEEP_LAST: int = env.int("PORTAL_BACKUP_KEEP_LAST", default=7)
 PORTAL_BACKUP_MAX_AGE_H: float = env.float("PORTAL_BACKUP_MAX_AGE_H", default=26.0)
-# Where the offline card is written: folders, and host:/folder for hosts of the catalog. Empty switches it off.
+# Where the offline card is written: folders, host:/folder for hosts of the catalog, s3://bucket/folder. Empty: nowhere.
 OFFLINE_CARD_DIRS: list[str] = env.list("OFFLINE_CARD_DIR", default=[str(PORTAL_BACKUP_DIR / "offline-card")])
 OFFLINE_CARD_MAX_AGE_H: float = env.float("OFFLINE_CARD_MAX_AGE_H", default=26.0)
+S3_ENDPOINT: str = env.str("S3_ENDPOINT", default="").strip()  # such as https://s3.eu-central-1.amazonaws.com
+S3_REGION: str = env.str("S3_REGION", default="us-east-1")
+S3_ACCESS_KEY: str = env.str("S3_ACCESS_KEY", default="").strip()
+S3_SECRET_KEY: str = env.str("S3_SECRET_KEY", default="").strip()
+S3_NETWORKS: list[str] = env.list("S3_NETWORKS", default=[])  # internal networks, as 10.1.0.0/16
 METRICS_TOKEN: str = env.str("METRICS_TOKEN", default="").strip()
 HEARTBEAT_URL: str = env.str("HEARTBEAT_URL", default="").strip()
 HEARTBEAT_EVERY_S: float = env.float("HEARTBEAT_EVERY_S", default=60.0)

@@ -1,4 +1,4 @@
-"""Writing the card: to folders of this machine, and to folders of hosts in the catalog. Whole or not at all."""
+"""Writing the card: to folders of this machine, of hosts in the catalog, and to buckets. Whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from django.utils import timezone
 
 from catalog.models import Host
 from catalog.reach import connector_for
+from core import outbound, s3
+from core.addresses import parse_networks
 from core.exceptions import PortalError
 from operations.commands import Command, run_checked
 from survival.card import content, page
@@ -71,7 +73,7 @@ def _try(place: str, found: dict[str, Any], now: datetime) -> str:
 
 
 def write(place: str, found: dict[str, Any], now: datetime) -> None:
-    """Write both files to a folder, or to `host:/folder`. Raises PortalError."""
+    """Write both files to a folder, to `host:/folder`, or to `s3://bucket/folder`. Raises PortalError."""
     files = {
         HTML: page.as_html(found, now).encode(),
         JSON: json.dumps({"written_at": now.isoformat(timespec="seconds"), **found}, indent=1).encode(),
@@ -79,14 +81,37 @@ def write(place: str, found: dict[str, Any], now: datetime) -> None:
     if place.startswith("/"):
         _write_here(Path(place), files)
         return
+    if place.startswith("s3://"):
+        _write_to_bucket(place, files)
+        return
     name, _, folder = place.partition(":")
     host = Host.objects.filter(name=name).first()
     if host is None or not folder.startswith("/"):
-        raise SurvivalError(f"“{place}” is neither a folder nor host:/folder with a host of the catalog. Correct it.")
+        raise SurvivalError(
+            f"“{place}” is neither a folder, nor host:/folder with a host of the catalog, nor s3://bucket/folder. Correct it."
+        )
     connector = connector_for(host)
     for file, data in files.items():
         command = Command(("sh", "-c", SCRIPT, "sh", folder, file, str(len(data))), timeout_s=TIMEOUT_S)
         run_checked(connector.wrap(command), stdin=io.BytesIO(data))
+
+
+def _write_to_bucket(place: str, files: dict[str, bytes]) -> None:
+    bucket, _, folder = place.removeprefix("s3://").partition("/")
+    if not (settings.S3_ENDPOINT and settings.S3_ACCESS_KEY and settings.S3_SECRET_KEY and bucket):
+        raise SurvivalError(
+            f"“{place}” needs the settings S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY. Set them for the control worker."
+        )
+    service = s3.Service(
+        settings.S3_ENDPOINT,
+        settings.S3_REGION,
+        settings.S3_ACCESS_KEY,
+        settings.S3_SECRET_KEY,
+        outbound.Allowed(parse_networks(settings.S3_NETWORKS)),
+    )
+    start = f"{folder.strip('/')}/" if folder.strip("/") else ""
+    for name, data in files.items():
+        service.put(bucket, f"{start}{name}", data, "text/html; charset=utf-8" if name == HTML else "application/json")
 
 
 def _write_here(folder: Path, files: dict[str, bytes]) -> None:

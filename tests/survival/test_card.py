@@ -22,6 +22,7 @@ from survival.models import CardCopy, SecondPlace
 from tests import factories
 from tests.backups import conftest as backups
 from tests.backups.shop import Shop
+from tests.core.test_s3 import ACCESS, SECRET, Buckets, buckets  # noqa: F401  a fixture
 from tests.sshd import running_sshd
 
 sample, engine, shop = backups.sample, backups.engine, backups.shop  # fixtures
@@ -238,6 +239,18 @@ class TestPlaces:
             assert (folder / places.HTML).read_bytes() == before
             assert CardCopy.objects.get().error.endswith(".")
 
+    def test_a_bucket(self, settings, buckets: Buckets) -> None:  # noqa: F811
+        settings.OFFLINE_CARD_DIRS = ["s3://cards/ops/portal"]
+        assert places.write_due() == 0
+        assert "S3_ENDPOINT" in CardCopy.objects.get().error
+        settings.S3_ENDPOINT, settings.S3_NETWORKS = buckets.endpoint, ["127.0.0.0/8"]
+        settings.S3_ACCESS_KEY, settings.S3_SECRET_KEY = ACCESS, SECRET
+        CardCopy.objects.update(tried_at=timezone.now() - places.TRY_AGAIN)
+        assert places.write_due() == 1, list(CardCopy.objects.values())
+        assert set(buckets.objects) == {f"/cards/ops/portal/{name}" for name in (places.HTML, places.JSON)}
+        kind, data = buckets.objects[f"/cards/ops/portal/{places.HTML}"]
+        assert kind.startswith("text/html") and data.startswith(b"<!doctype html>")
+
     def test_what_arrives_cut_off_does_not_replace_the_card(self, tmp_path: Path) -> None:
         (tmp_path / places.JSON).write_text("whole")
         done = subprocess.run(
@@ -249,7 +262,7 @@ class TestPlaces:
     def test_a_place_that_is_none(self, settings, place: str) -> None:
         settings.OFFLINE_CARD_DIRS = [place]
         assert places.write_due() == 0
-        assert "neither a folder nor host:/folder" in CardCopy.objects.get().error
+        assert "neither a folder, nor host:/folder" in CardCopy.objects.get().error
 
 
 class TestPage:
