@@ -88,7 +88,8 @@ def write(place: str, found: dict[str, Any], now: datetime) -> None:
     host = Host.objects.filter(name=name).first()
     if host is None or not folder.startswith("/"):
         raise SurvivalError(
-            f"“{place}” is neither a folder, nor host:/folder with a host of the catalog, nor s3://bucket/folder. Correct it."
+            f"“{place}” is neither a folder, nor host:/folder with a host of the catalog, nor s3://bucket/folder. "
+            "Correct it."
         )
     connector = connector_for(host)
     for file, data in files.items():
@@ -100,7 +101,7 @@ def _write_to_bucket(place: str, files: dict[str, bytes]) -> None:
     bucket, _, folder = place.removeprefix("s3://").partition("/")
     if not (settings.S3_ENDPOINT and settings.S3_ACCESS_KEY and settings.S3_SECRET_KEY and bucket):
         raise SurvivalError(
-            f"“{place}” needs the settings S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY. Set them for the control worker."
+            f"“{place}” needs the settings S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY, for the control worker."
         )
     service = s3.Service(
         settings.S3_ENDPOINT,
