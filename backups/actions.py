@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 
@@ -14,6 +15,7 @@ from backups import loss, naming
 from backups.exceptions import BackupError
 from backups.models import Archive, Plan, Restore
 from backups.retention import archive_lock
+from catalog.validators import validate_database_name
 from operations import actions as operations
 from operations.models import Operation, Schedule
 
@@ -228,6 +230,10 @@ def check_restore(archive: Archive, *, into: str, typed_name: str, override_reas
         raise BackupError(f"{archive} is not verified. Verify it now, or say why it must be restored unverified.")
     if not into.strip():
         raise BackupError("Say which database to restore into.")
+    try:
+        validate_database_name(into)
+    except ValidationError as error:
+        raise BackupError(" ".join(error.messages)) from None
     if typed_name != into:
         raise BackupError(f"The name you typed is not the database's. Type {into} exactly to confirm.")
 

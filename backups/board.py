@@ -56,7 +56,7 @@ class Line:
 def lines(now: datetime | None = None) -> list[Line]:
     """A line for every database in the catalog, those that miss their RPO first. Two queries."""
     now = now or timezone.now()
-    newest = Archive.objects.restore_points().filter(target=OuterRef("pk")).newest_first()
+    newest = Archive.objects.restore_points().filter(target=OuterRef("pk")).best_first()
     last = Restore.objects.done().filter(target=OuterRef("pk"), into_database=OuterRef("database")).order_by("-pk")
     targets = DatabaseTarget.objects.select_related("component__environment__service").annotate(
         newest_id=Subquery(newest.values("pk")[:1]),

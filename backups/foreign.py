@@ -22,12 +22,16 @@ MOST_SHOWN = 200
 
 @dataclass(frozen=True)
 class Found:
-    """A backup that can be adopted. `modified` is the file's time, `size` in bytes."""
+    """A backup that can be adopted. `size` in bytes.
+
+    `made_at` is when it says it was made, or the file's time where that is earlier: a copy may be younger than what is
+    in it, and data must not seem younger than it is.
+    """
 
     path: Path
     kind: str
     size: int
-    modified: datetime
+    made_at: datetime
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,8 @@ def look(engine: BackupEngine, storage: Storage) -> Look:
             if number >= MOST_LOOKED_AT:
                 break
             if kind := engine.foreign_kind(path):
-                found.append(_found(path, kind))
-    found.sort(key=lambda each: each.modified, reverse=True)
+                found.append(_found(engine, path, kind))
+    found.sort(key=lambda each: each.made_at, reverse=True)
     unreadable = tuple(folder for folder in roots(storage) if folder not in readable)
     return Look(tuple(found[:MOST_SHOWN]), roots(storage), unreadable)
 
@@ -70,10 +74,10 @@ def permitted(engine: BackupEngine, storage: Storage, path: Path) -> Found:
         raise BackupError(f"There is no {path} on the worker's machine. Correct the path, or mount the disk it is on.")
     if (real / manifest.NAME).exists() or (real.parent / manifest.NAME).exists():
         raise BackupError(f"{path} is part of an archive that the portal has made. It is in the list of archives.")
-    kind = engine.foreign_kind(real)
+    kind = engine.foreign_kind(real) if real.is_file() or real.is_dir() else ""
     if not kind:
         raise BackupError(f"{path} is not a backup that can be adopted for a {engine.name} database. Choose another.")
-    return _found(real, kind)
+    return _found(engine, real, kind)
 
 
 def _candidates(folder: Path, depth: int) -> Iterator[Path]:
@@ -97,7 +101,9 @@ def _candidates(folder: Path, depth: int) -> Iterator[Path]:
                 yield from _candidates(inside, depth - 1)
 
 
-def _found(path: Path, kind: str) -> Found:
+def _found(engine: BackupEngine, path: Path, kind: str) -> Found:
     status = path.stat()
     size = sum(each.stat().st_size for each in path.iterdir()) if path.is_dir() else status.st_size
-    return Found(path, kind, size, datetime.fromtimestamp(status.st_mtime, UTC))
+    moments = [datetime.fromtimestamp(status.st_mtime, UTC), datetime.now(UTC)]
+    said = engine.foreign_moment(path)
+    return Found(path, kind, size, min([*moments, said] if said else moments))

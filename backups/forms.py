@@ -69,7 +69,7 @@ class AdoptForm(forms.Form):
 
 
 def _described(found: foreign.Found, done: set[str]) -> str:
-    words = [f"{found.modified:%F %H:%M} UTC", str(found.path), found.kind, filesize_si(found.size)]
+    words = [f"{found.made_at:%F %H:%M} UTC", str(found.path), found.kind, filesize_si(found.size)]
     return " · ".join([*words, "adopted already"] if str(found.path) in done else words)
 
 

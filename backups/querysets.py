@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from catalog.models import DatabaseTarget
 
 
+# Newest first, adopted ones last.
+BEST_FIRST = (
+    models.Case(models.When(purpose="adopted", then=1), default=0, output_field=models.IntegerField()),
+    "-snapshot_at",
+    "-pk",
+)
 TARGET = ("target__component__environment__service", "target__via__via")
 
 
@@ -24,7 +30,7 @@ class PlanQuerySet(models.QuerySet["Plan"]):
         """With `newest_at`, the moment of the newest restore point."""
         from backups.models import Archive
 
-        newest = Archive.objects.restore_points().filter(plan=models.OuterRef("pk")).newest_first()
+        newest = Archive.objects.restore_points().filter(plan=models.OuterRef("pk")).best_first()
         return self.annotate(newest_at=models.Subquery(newest.values("snapshot_at")[:1]))
 
 
@@ -41,6 +47,10 @@ class ArchiveQuerySet(models.QuerySet["Archive"]):
 
     def newest_first(self) -> ArchiveQuerySet:
         return self.order_by("-snapshot_at", "-pk")
+
+    def best_first(self) -> ArchiveQuerySet:
+        """Newest first, adopted ones last: the moment of their data is only what a file says."""
+        return self.order_by(*BEST_FIRST)
 
     def older_than(self, moment: datetime) -> ArchiveQuerySet:
         return self.filter(snapshot_at__lt=moment)

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from backups.models import Archive, Plan
+from backups.querysets import BEST_FIRST
 from operations.models import Operation, OperationLock
 
 
@@ -47,7 +48,7 @@ def _newest_verified(archives: Iterable[Archive]) -> Iterable[Archive]:
     """The newest verified archive of each database, of any plan. A plan that was moved holds those of two databases."""
     databases = {archive.target_id for archive in archives}
     found = Archive.objects.restore_points().filter(target__in=databases).only("target", "snapshot_at")
-    return found.order_by("target_id", "-snapshot_at", "-pk").distinct("target_id")
+    return found.order_by("target_id", *BEST_FIRST).distinct("target_id")
 
 
 def _in_use(archives: Iterable[Archive]) -> set[int]:

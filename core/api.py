@@ -48,10 +48,10 @@ class Input(BaseModel, extra="forbid"):
 class BearerToken(HttpBearer):
     """The key of one route: its scope, and the permission that the token's owner needs.
 
-    `permission` None asks only for a usable token.
+    None asks for no permission, or for no scope in particular.
     """
 
-    def __init__(self, permission: str | None, scope: str = READ) -> None:
+    def __init__(self, permission: str | None, scope: str | None = READ) -> None:
         super().__init__()
         self.permission, self.scope = permission, scope
 
@@ -60,13 +60,25 @@ class BearerToken(HttpBearer):
         found = ApiToken.objects.usable().select_related("owner").filter(sha256=token_digest(token)).first()
         if found is None:
             return None
-        if self.scope not in found.scopes:
-            raise Denied(f"This token lacks the scope “{self.scope}”. Make one that has it.")
+        if self.scope is not None:
+            _demand(found, self.scope)
         if self.permission is not None and not found.owner.has_perm(self.permission):
             raise Denied(f"{found.owner} may not do this. Ask an administrator for a role that may.")
         request.user = found.owner
         _note_use(found)
         return found
+
+
+def _demand(token: ApiToken, scope: str) -> None:
+    if scope not in token.scopes:
+        raise Denied(f"This token lacks the scope “{scope}”. Make one that has it.")
+
+
+def demand_scope(request: HttpRequest, scope: str) -> None:
+    """For a route whose scope depends on what it is asked for. Raises Denied."""
+    token = request.auth  # type: ignore[attr-defined]  # set by ninja
+    assert isinstance(token, ApiToken)
+    _demand(token, scope)
 
 
 def _note_use(token: ApiToken) -> None:
@@ -133,7 +145,7 @@ class Me(Schema):
     expires_at: datetime
 
 
-@router.get("/me", response=Me, auth=BearerToken(None), summary="Who am I")
+@router.get("/me", response=Me, auth=BearerToken(None, scope=None), summary="Who am I")
 def me(request: HttpRequest) -> Any:
     token: ApiToken = request.auth  # type: ignore[attr-defined]  # set by ninja
     user = caller(request)

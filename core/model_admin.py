@@ -231,6 +231,14 @@ class PortalAdmin(PortalMixin, admin.ModelAdmin):
         extra = {"title": self.list_label, "list_help": self.list_help}
         return super().changelist_view(request, {**extra, **(extra_context or {})})
 
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Who may only look has the detail page; a form that cannot be sent helps nobody."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied(f"Your role does not allow you to edit {self.opts.verbose_name_plural}.")
+        return super().change_view(request, object_id, form_url, extra_context)
+
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         obj = kwargs.get("obj")
         context["list_url"], context["list_label"] = self.list_url_of(request), self.list_label

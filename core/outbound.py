@@ -272,8 +272,10 @@ def _exchange(
     certificate_ends = None
     if target.scheme == "https":
         tls = ssl.create_default_context().wrap_socket(sock, server_hostname=target.host)
-        end.replace(tls)
+        end.replace(tls)  # the timer may have cut the bare socket in vain, while the handshake had it
         sock = tls
+        if end.over:
+            raise TimeoutError
         not_after = (tls.getpeercert() or {}).get("notAfter")
         if not_after:
             certificate_ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(not_after)), UTC)
@@ -282,7 +284,7 @@ def _exchange(
     connection.request(method, target.path, body=body, headers=dict(headers))
     answer = connection.getresponse()
     kept = bytearray()
-    while len(kept) <= max_bytes and (piece := answer.read1(PIECE_BYTES)):
+    while len(kept) <= max_bytes and not end.over and (piece := answer.read1(PIECE_BYTES)):
         kept += piece
     if end.over:
         raise TimeoutError

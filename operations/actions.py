@@ -46,7 +46,7 @@ def request(
     kind = procedures.get(procedure)
     operation = Operation(
         procedure=procedure,
-        title=title,
+        title=shortened(title),
         params=params,
         trigger=trigger,
         requested_by=by,
@@ -69,6 +69,13 @@ def request(
             locks.acquire_or_refuse(operation)
         dispatch.ring(operation.pk, operation.queue)
     return operation
+
+
+def shortened(title: str) -> str:
+    """A title as it can be stored: names of files and databases in it may be long."""
+    longest = Operation._meta.get_field("title").max_length
+    assert longest
+    return title if len(title) <= longest else f"{title[: longest - 1]}…"
 
 
 def request_once(key: str | None, create: Callable[[], Operation]) -> Operation:

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from auditlog.context import set_actor
-from django.db import connection, transaction
+from django.db import transaction
 from django.http import HttpRequest
 from ninja import Field, Query, Router, Schema, Status
 
-from core.api import BearerToken, Id, Input, Page, Sliced, Text, caller, one_of, page_of
-from core.exceptions import PortalError
+from core.api import BearerToken, Id, Input, Page, Sliced, Text, caller, demand_scope, one_of, page_of
 from core.scopes import CONTROL
-from operations import actions
+from operations import actions, procedures
+from operations.idempotency import key_for
 from operations.models import Operation, OperationStep
 from operations.report import report
 
-LONGEST_KEY = 255
-
 router = Router(tags=["Operations"])
-
-
-class BadKey(PortalError):
-    """The Idempotency-Key cannot be used for this request."""
 
 
 @contextmanager
 def acting(request: HttpRequest) -> Iterator[str | None]:
     """Around a request that asks for an operation: the audit trail names the token's owner. Gives the one-time key.
 
-    A repeated `Idempotency-Key` gives the operation that the first request made, and is refused for another request;
-    see draft-ietf-httpapi-idempotency-key-header.
+    A repeated `Idempotency-Key` gives the operation that the first request made, and is refused for another request.
     """
     with transaction.atomic(), set_actor(caller(request)):
         yield _key(request)
@@ -44,20 +36,7 @@ def _key(request: HttpRequest) -> str | None:
     word = request.headers.get("Idempotency-Key")
     if word is None:
         return None
-    if not word.strip() or len(word) > LONGEST_KEY:
-        raise BadKey(f"Idempotency-Key has 1 to {LONGEST_KEY} characters, for example a UUID.")
-    start = f"api:{caller(request).pk}:{_digest(word.encode())}:"
-    whole = start + _digest(request.path.encode() + b"\0" + request.body)
-    with connection.cursor() as cursor:  # two requests with one key wait for each other
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [start])
-    before = Operation.objects.filter(idempotency_key__startswith=start).values_list("idempotency_key", flat=True)
-    if any(used != whole for used in before):
-        raise BadKey("This Idempotency-Key was used for another request. Use a new key for each thing you ask for.")
-    return whole
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:40]
+    return key_for(f"api:{caller(request).pk}", word, request.path.encode() + b"\0" + request.body)
 
 
 # -- what comes back ---------------------------------------------------------------------------------------------------
@@ -212,8 +191,10 @@ def cancel_operation(request: HttpRequest, id: Id, data: Why) -> Any:
 @router.post("/{id}/retry", response={202: OperationOut}, auth=MAY_CONTROL, summary="Ask for the same thing again")
 def retry_operation(request: HttpRequest, id: Id, data: Again) -> Any:
     with acting(request) as key:
+        before = _one(id)
+        demand_scope(request, procedures.get(before.procedure).scope)
         again = actions.retry(
-            _one(id),
+            before,
             by=caller(request),
             reason=data.reason,
             key=key or "",

@@ -10,15 +10,23 @@ from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import InterfaceError, OperationalError, connection
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
 from core.exceptions import PortalError
 from core.models import User
+from operations.idempotency import key_for
 from operations.models import Operation
 from operations.report import report
 
 POLL_S = 0.5
 WAITED_TOO_LONG = 3
+# Options that say how to ask and answer, and not what is asked for.
+NOT_THE_REQUEST = {"key", "wait", "timeout", "json", "verbosity", "settings", "pythonpath", "traceback", "no_color"} | {
+    "force_color",
+    "skip_checks",
+    "stdout",
+    "stderr",
+}
 
 
 class OperationCommand(BaseCommand):
@@ -39,13 +47,21 @@ class OperationCommand(BaseCommand):
         """Ask for it, and wait if told to."""
         try:
             by = person(options["person"])
-            key = f"command:{options['key']}" if options["key"] else None
-            operation = request(by, key)
+            with transaction.atomic():
+                operation = request(by, self._key(options))
         except PortalError as error:
             raise self.refused(error.message, **options) from error
+        except DatabaseError as error:
+            raise self.refused(f"The portal's database did not take it: {error}", **options) from error
         if options["wait"]:
             wait_for(operation, options["timeout"])
         self.answer(operation, **options)
+
+    def _key(self, options: dict[str, Any]) -> str | None:
+        if options["key"] is None:
+            return None
+        asked = {name: value for name, value in options.items() if name not in NOT_THE_REQUEST}
+        return key_for("command", options["key"], json.dumps([type(self).__module__, asked], sort_keys=True).encode())
 
     def refused(self, message: str, **options: Any) -> CommandError:
         """The error to raise; with --json the answer is printed first."""

@@ -52,6 +52,9 @@ class Duty(threading.Thread):
 _declared: dict[str, tuple[Pace, Callable[[], object]]] = {}
 _running: list[Duty] = []
 
+stopping = threading.Event()
+"""Set when this worker shall end: whoever works in a thread of its own begins nothing more."""
+
 
 def declare(name: str, pace: Pace, work: Callable[[], object]) -> None:
     """Make a duty known."""
@@ -73,5 +76,6 @@ def start(sender: Any = None, **kwargs: Any) -> None:
 
 @worker_shutting_down.connect
 def stop(**kwargs: Any) -> None:
+    stopping.set()
     for duty in _running:
         duty.stop()

@@ -78,6 +78,7 @@ def _tell(function: Receiver, event: Event) -> None:
     try:
         with transaction.atomic():
             function(event)
+            connection.check_constraints()  # a row that refers to one that is gone shows here and not at the commit
     except DatabaseError:
         if connection.connection is None or connection.connection.closed:
             raise  # nothing of this transaction can be saved any more

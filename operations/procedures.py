@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
+from core.scopes import CONTROL
 from operations.exceptions import OperationError
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Procedure:
     steps: ClassVar[tuple[Step, ...]]
     permission: ClassVar[str]
     """Needed to request, cancel, retry and take over operations of this kind."""
+    scope: ClassVar[str] = CONTROL
+    """What a token needs to have it done again."""
     queue: ClassVar[str] = "operations"
 
     def __init__(self, operation: Operation) -> None:

@@ -19,9 +19,9 @@ from catalog.api import router as catalog
 from core.api import Denied
 from core.api import router as tokens
 from core.exceptions import PortalError
-from operations.api import LONGEST_KEY, BadKey
 from operations.api import router as operations
 from operations.exceptions import Refused
+from operations.idempotency import LONGEST_KEY, BadKey
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +50,10 @@ class PortalAPI(NinjaAPI):
         document = super().get_openapi_schema(**options)
         document["components"]["schemas"]["Problem"] = PROBLEM
         refusal = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-        for methods in document["paths"].values():
+        for path, methods in document["paths"].items():
             for method, described in methods.items():
                 described["responses"]["4XX"] = {"description": "Refused; `detail` says why.", "content": refusal}
-                if method == "post":
+                if method == "post" and not path.endswith("/cancel"):  # which changes an operation and makes none
                     described.setdefault("parameters", []).append(KEY)
         return document
 
@@ -73,8 +73,8 @@ api = PortalAPI(
     docs_url=None,
     openapi_url="/openapi.json",
     description="Send a token of yours: `Authorization: Bearer ops_…`. Times are UTC, ISO 8601. Whatever goes wrong "
-    "comes as problem details (RFC 9457) with a sentence in `detail`. A POST may carry an `Idempotency-Key`: sent "
-    "again, it gives the operation of the first time.",
+    "comes as problem details (RFC 9457) with a sentence in `detail`. A POST that "
+    "starts something may carry an `Idempotency-Key`: sent again, it gives the operation of the first time.",
 )
 api.add_router("", tokens)
 api.add_router("", catalog)

@@ -168,6 +168,25 @@ def sent(found: Walk) -> Iterator[Form]:
             yield form
 
 
+DOING = re.compile(r"/(do/\w+|add|change|delete|new|first|first/test|pick|changes)/$")
+
+
+def test_no_page_that_does_something_is_open_to_those_who_are_not_led_there(furnished):
+    """Every address that anybody is led to, asked for by everybody else."""
+    everywhere = walk(browser(User.objects.create_superuser("root")))
+    doing = {urlsplit(address).path for address in everywhere.visited if DOING.search(urlsplit(address).path)}
+    shapes = {shape(path): path for path in sorted(doing - OWN)}
+    assert len(shapes) > 30
+    for role in (*DIFFERENT, None):
+        client = browser(PersonFactory(role=role))
+        led = {shape(urlsplit(address).path) for address in walk(client).visited}
+        before = fingerprint()
+        for kind, path in shapes.items():
+            if kind not in led:
+                assert client.get(path).status_code in (403, 404), (role, path)
+        assert fingerprint() == before
+
+
 def test_what_others_may_send_a_manager_may_not(furnished):
     """Every form and button that anybody has, sent by somebody who may only look."""
     found = walk(browser(User.objects.create_superuser("root")))

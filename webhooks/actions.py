@@ -19,7 +19,10 @@ def send_test(webhook: Webhook, *, by: User) -> Delivery:
         raise WebhookError("This webhook is off. Edit it and switch it on first.")
     with transaction.atomic():
         event: Event = events.publish(TEST, f"{by} tries the webhook “{webhook}”.", subject=webhook)
-        return Delivery.objects.get(event=event)
+        delivery = Delivery.objects.filter(event=event).first()
+        if delivery is None:
+            raise WebhookError("This webhook was switched off meanwhile. Switch it on first.")
+        return delivery
 
 
 def try_again(delivery: Delivery) -> Delivery:
@@ -28,6 +31,8 @@ def try_again(delivery: Delivery) -> Delivery:
         row = Delivery.objects.select_for_update(of=("self",)).select_related("webhook", "event").get(pk=delivery.pk)
         if row.state != Delivery.State.FAILED:
             raise WebhookError("Only what was given up can be tried again.")
+        if not row.webhook.enabled:
+            raise WebhookError("This webhook is off. Edit it and switch it on first.")
         row.state, row.tries, row.due_at = Delivery.State.PENDING, 0, timezone.now()
         row.save(update_fields=["state", "tries", "due_at"])
     return row

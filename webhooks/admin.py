@@ -114,7 +114,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
             "Try again",
             "webhooks.change_webhook",
             run=lambda request, delivery, data, key: actions.try_again(delivery),
-            visible=lambda request, delivery: delivery.state == Delivery.State.FAILED,
+            visible=lambda request, delivery: delivery.state == Delivery.State.FAILED and delivery.webhook.enabled,
             confirm=False,
             icon="refresh",
         )

@@ -109,6 +109,7 @@ class Delivery(models.Model):
     tries = models.PositiveSmallIntegerField(default=0)
     due_at = models.DateTimeField(null=True, default=timezone.now)
     tried_at = models.DateTimeField(null=True)
+    claimed_until = models.DateTimeField(null=True, help_text="Somebody is sending it, until then at the latest.")
     delivered_at = models.DateTimeField(null=True)
     answer = models.PositiveSmallIntegerField(null=True, help_text="HTTP status of the last answer.")
     message = models.TextField(blank=True, help_text="Why the last try did not do, in a sentence.")

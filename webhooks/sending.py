@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import random
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -23,7 +24,7 @@ from django.utils import timezone
 from catalog.secrets import SecretReference
 from core import outbound
 from core.exceptions import PortalError
-from operations.duties import declare
+from operations import duties
 from operations.masking import mask
 from operations.models import Event
 from webhooks import signing
@@ -35,6 +36,7 @@ EVERY_S = 1.0
 TIMEOUT_S = 10.0
 MAX_ANSWER_BYTES = 16_384
 CLAIM = timedelta(seconds=60)
+AT_MOST = timedelta(seconds=TIMEOUT_S + 5)  # so long a claim keeps others from sending to the same webhook
 ROUND_S = 20.0  # one webhook's share of a round
 AT_ONCE = 4
 MOST_A_MINUTE = 60
@@ -53,28 +55,40 @@ class Outcome:
     trouble: str = ""
 
 
-def send_due() -> None:
-    """One round: everything that is due."""
-    webhooks = list(Webhook.objects.with_work())
-    if not webhooks:
-        return
-    with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(webhooks)), thread_name_prefix="webhook") as pool:
-        list(pool.map(_in_thread, webhooks))
+_pool = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="webhook")
+_at_work: set[int] = set()
+_lock = threading.Lock()
+
+
+def start_due() -> list[Future[None]]:
+    """Begin with every webhook for which something is due and nobody here is at work yet. Waits for none of them."""
+    begun = []
+    for webhook in Webhook.objects.with_work():
+        with _lock:
+            if webhook.pk in _at_work:
+                continue
+            _at_work.add(webhook.pk)
+        begun.append(_pool.submit(_in_thread, webhook))
+    return begun
 
 
 def _in_thread(webhook: Webhook) -> None:
     close_old_connections()
     try:
         send_for(webhook)
+    except Exception:
+        logger.exception("sending to %s broke off", webhook)
     finally:
+        with _lock:
+            _at_work.discard(webhook.pk)
         connection.close()
 
 
 def send_for(webhook: Webhook) -> int:
-    """Send what is due to one webhook, until one fails, its minute is full, or its share of the round is over."""
+    """Send what is due to one webhook, until one fails, its minute is full, or others shall have their turn."""
     until = time.monotonic() + ROUND_S
     sent = 0
-    while time.monotonic() < until and (delivery := _claim(webhook)) is not None:
+    while time.monotonic() < until and not duties.stopping.is_set() and (delivery := _claim(webhook)) is not None:
         outcome = _try(webhook, delivery)
         _write_down(delivery, outcome)
         if outcome.trouble:
@@ -99,16 +113,16 @@ def _claim(webhook: Webhook) -> Delivery | None:
             return None
         found = Delivery.objects.due().filter(webhook=webhook).select_related("event").first()
         if found is not None:
-            Delivery.objects.filter(pk=found.pk).update(due_at=Now() + CLAIM, tried_at=Now(), tries=F("tries") + 1)
+            Delivery.objects.filter(pk=found.pk).update(
+                due_at=Now() + CLAIM, claimed_until=Now() + AT_MOST, tried_at=Now(), tries=F("tries") + 1
+            )
             found.tries += 1
     return found
 
 
 def _is_being_sent(webhook: Webhook) -> bool:
     """Whether somebody else has claimed one and not written down yet how it went."""
-    recently = Now() - timedelta(seconds=TIMEOUT_S + 5)
-    claimed = Delivery.objects.filter(webhook=webhook, state=State.PENDING, tried_at__gt=recently)
-    return claimed.filter(due_at__gte=F("tried_at") + CLAIM).exists()
+    return Delivery.objects.filter(webhook=webhook, state=State.PENDING, claimed_until__gt=Now()).exists()
 
 
 def body_of(event: Event) -> bytes:
@@ -149,15 +163,16 @@ def _try(webhook: Webhook, delivery: Delivery) -> Outcome:
 
 def _write_down(delivery: Delivery, outcome: Outcome) -> None:
     """Only if nobody has claimed it since."""
+    values: dict[str, object]
     row = Delivery.objects.filter(pk=delivery.pk, state=State.PENDING, tries=delivery.tries)
     if not outcome.trouble:
-        row.update(state=State.DELIVERED, due_at=None, delivered_at=timezone.now(), answer=outcome.answer, message="")
+        values = {"state": State.DELIVERED, "due_at": None, "delivered_at": timezone.now(), "message": ""}
     elif delivery.tries > len(PAUSES):
-        row.update(state=State.FAILED, due_at=None, answer=outcome.answer, message=outcome.trouble)
+        values = {"state": State.FAILED, "due_at": None, "message": outcome.trouble}
     else:
         pause_s = PAUSES[delivery.tries - 1] * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  no secret
-        due_at = timezone.now() + timedelta(seconds=pause_s)
-        row.update(due_at=due_at, answer=outcome.answer, message=outcome.trouble)
+        values = {"due_at": timezone.now() + timedelta(seconds=pause_s), "message": outcome.trouble}
+    row.update(claimed_until=None, answer=outcome.answer, **values)
 
 
-declare("webhooks", lambda: EVERY_S, lambda: send_due())
+duties.declare("webhooks", lambda: EVERY_S, lambda: start_due())

@@ -143,7 +143,7 @@ class PlanAdmin(PortalAdmin):
         return HttpResponseRedirect(list_url(Plan))
 
     def headline(self, request: HttpRequest, obj: Plan) -> Headline:
-        newest = obj.archives.restore_points().newest_first().first()
+        newest = obj.archives.restore_points().best_first().first()
         rpo = obj.target.component.rpo
         if newest is None:
             return Headline("bad", "No restore point", "Nothing of this plan can be restored yet. Back up now.")

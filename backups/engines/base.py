@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -288,6 +289,14 @@ class BackupEngine(ABC):
     @abstractmethod
     def foreign_kind(self, path: Path) -> str:
         """What a file or folder is by its content, in words; empty when this engine cannot load it."""
+
+    @abstractmethod
+    def foreign_moment(self, path: Path) -> datetime | None:
+        """When it was made, as it says itself; None when it does not say."""
+
+    @abstractmethod
+    def preflight_foreign(self, conn: Connection, path: Path) -> list[CheckResult]:
+        """Room for loading it beside the live database; raises when there is too little."""
 
     @abstractmethod
     def foreign_commands(self, conn: Connection, path: Path, scratch: str, *, jobs: int = 2) -> list[Command]:

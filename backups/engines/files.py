@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,3 +50,16 @@ def disk_errors(folder: Path) -> Iterator[None]:
         raise BackupError(
             f"Cannot write in {folder} ({error.strerror}). Check the disk and the permissions."
         ) from error
+
+
+def head_of(path: Path, size: int) -> bytes:
+    """The beginning of a plain file; nothing of what is none or cannot be read. A pipe is not waited for."""
+    try:
+        with open(path, "rb", buffering=0, opener=_at_once) as file:
+            return file.read(size) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
+    except OSError:
+        return b""
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -10,11 +10,13 @@ from django.utils import timezone
 
 from backups import actions, foreign, manifest
 from backups.databases import derived_name
-from backups.exceptions import BackupError
-from backups.manifest import Manifest
+from backups.engines.base import Connection
+from backups.engines.checks import Checks, room, writable
+from backups.exceptions import BackupError, TargetUnavailable
+from backups.manifest import DatabaseProperties, Manifest
 from backups.models import Archive
 from backups.procedures.backup import Backup
-from backups.procedures.base import advised
+from backups.procedures.base import advised, manifest_of
 from backups.reach import connection_for, engine_for
 from core.models import User
 from operations.context import StepContext
@@ -64,14 +66,24 @@ class Adopt(Backup):
         }
 
     def check(self, ctx: StepContext) -> None:
-        super().check(ctx)
-        ctx.log(f"{self.found.path}: {self.found.kind}, {self.found.size:,} bytes, of {self.found.modified:%F %T} UTC.")
+        ctx.log(f"The archive will be called {self.operation.params['name']}.")
+        self.check_host(self.archive.storage.host)
+        found = self.found
+        ctx.log(f"{found.path}: {found.kind}, {found.size:,} bytes, made at {found.made_at:%F %T} UTC.")
+        self.check_identity(ctx)
+        with self._diagnosed():
+            checks = Checks()
+            folder = self.storage.ensure(self.archive.folder)
+            writable(checks, folder)
+            room(checks, "space", folder, found.size + 16 * 2**20, "the archive")
+            for check in (*checks.results, *self.engine.preflight_foreign(self.connection(), found.path)):
+                ctx.log(check.sentence)
         if self.engine.database_exists(self.connection(), self.scratch) and ctx.attempt == 1:
             raise BackupError(f"There is a database {self.scratch} already, which is not of this. Rename or drop it.")
 
     def load(self, ctx: StepContext) -> None:
         conn = self.connection()
-        properties = self.engine.properties(conn)
+        properties = self._properties(conn)
         ctx.show_command(self.engine.create_text(conn, self.scratch))
         self.engine.create_scratch(conn, self.scratch, properties, check=ctx.check)
         with advised(f"the server of {self.target.address}"):
@@ -85,6 +97,19 @@ class Adopt(Backup):
                 log=ctx.log,
                 check=ctx.check,
             )
+
+    def _properties(self, conn: Connection) -> DatabaseProperties:
+        """Owner and settings of the live database; where that is gone, those in the newest archive of it."""
+        try:
+            return self.engine.properties(conn)
+        except TargetUnavailable:
+            newest = Archive.objects.of(self.target).restore_points().best_first().first()
+            if newest is None:
+                raise BackupError(
+                    f"The database {self.target.database} is not there, and no archive of it says who owned it and in "
+                    "which language it sorts. Create it empty on the server, then adopt again."
+                ) from None
+            return manifest_of(newest).properties
 
     def drop_scratch(self, ctx: StepContext) -> None:
         self.end_own_sessions()
@@ -109,9 +134,9 @@ class Adopt(Backup):
         facts = replace(
             facts,
             database=self.target.database,
-            properties=self.engine.properties(conn),
-            snapshot_at=min(self.found.modified, timezone.now()),
-            warnings=[*facts.warnings, f"Adopted from {self.source}: the time of the data is that of the file."],
+            properties=self._properties(conn),
+            snapshot_at=self.found.made_at,
+            warnings=[*facts.warnings, f"Adopted from {self.source}. When its data was read is taken from the file."],
         )
         plan, name = self.archive.plan.name, self.operation.params["name"]
         described = Manifest.of(facts, operation_id=self.operation.pk, plan=plan, name=name, created_at=timezone.now())

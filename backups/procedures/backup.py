@@ -22,6 +22,7 @@ from backups.storages.base import Storage
 from catalog.models import DatabaseTarget
 from core.exceptions import PortalError
 from core.models import User
+from core.scopes import BACK_UP
 from operations.context import StepContext
 from operations.models import Operation
 from operations.procedures import PlannedStep, Step, register
@@ -34,6 +35,7 @@ class Backup(TargetProcedure):
     name = "backups.backup"
     title = "Backup"
     permission = "backups.run_plan"
+    scope = BACK_UP
     steps: ClassVar[tuple[Step, ...]] = (
         Step("check", "Check the server, rights, versions and free space"),
         Step("dump", "Dump the database and compress it", undo="remove_partial", by_hand=False),

@@ -10,6 +10,7 @@ from backups.procedures.base import TargetProcedure
 from backups.reach import connection_for, engine_for
 from catalog.models import DatabaseTarget
 from core.models import User
+from core.scopes import RESTORE
 from operations.context import StepContext
 from operations.models import Operation
 from operations.procedures import Step, register
@@ -22,6 +23,7 @@ class DropSafetyCopy(TargetProcedure):
     name = "backups.drop_safety_copy"
     title = "Removal of a safety copy"
     permission = "backups.undo_restore"
+    scope = RESTORE
     steps = (
         Step("check", "Target identity fits"),
         Step("drop", "Drop the database that was set aside", by_hand=False),

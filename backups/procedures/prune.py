@@ -57,7 +57,7 @@ class Prune(Procedure):
 
     def _look_for_keeper(self, ctx: StepContext) -> None:
         """The newest verified archive, which lets older ones go, must really be there; one that is gone says so."""
-        while (newest := Archive.objects.of(self.plan.target).restore_points().newest_first().first()) is not None:
+        while (newest := Archive.objects.of(self.plan.target).restore_points().best_first().first()) is not None:
             if folder_of(newest).is_dir():
                 return
             gone = f"{newest} is not where it should be, so it lets no older archive go."

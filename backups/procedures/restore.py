@@ -19,6 +19,7 @@ from backups.reach import connection_for, engine_for, portal_identity
 from catalog.models import DatabaseTarget
 from catalog.service_control import ServiceControl
 from core.models import User
+from core.scopes import RESTORE
 from core.templatetags.portal import human_duration
 from operations.context import StepContext
 from operations.models import Operation
@@ -36,6 +37,7 @@ class RestoreArchive(AroundService):
     name = "backups.restore"
     title = "Restore"
     permission = "backups.restore_archive"
+    scope = RESTORE
     steps = (
         Step("check", "Archive intact, space enough, versions and target identity fit"),
         Step("load", "Load into a scratch database beside the live one", undo="drop_scratch"),

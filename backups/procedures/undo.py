@@ -12,6 +12,7 @@ from backups.procedures.service import AroundService
 from backups.reach import connection_for, engine_for
 from catalog.models import DatabaseTarget
 from core.models import User
+from core.scopes import RESTORE
 from operations.context import StepContext
 from operations.models import Operation
 from operations.procedures import AfterInterruption, PlannedStep, Step, register
@@ -24,6 +25,7 @@ class UndoRestore(AroundService):
     name = "backups.undo_restore"
     title = "Undo of a restore"
     permission = "backups.undo_restore"
+    scope = RESTORE
     steps = (
         Step("check", "Target identity fits and the safety copy is there"),
         Step("stop_service", "Stop the application", undo="start_again"),

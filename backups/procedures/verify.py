@@ -10,6 +10,7 @@ from backups.models import Archive
 from backups.procedures.base import folder_of, read_back
 from backups.reach import engine_for
 from core.models import User
+from core.scopes import BACK_UP
 from operations.context import StepContext
 from operations.events import publish
 from operations.models import Operation
@@ -23,6 +24,7 @@ class Verify(Procedure):
     name = "backups.verify"
     title = "Verification"
     permission = "backups.verify_archive"
+    scope = BACK_UP
     steps = (Step("read", "Read everything: checksums, full decode, row counts"),)
 
     @cached_property

@@ -11,6 +11,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import F
 
 from backups.models import Archive
+from backups.querysets import BEST_FIRST
 from catalog.models import DatabaseTarget, Host
 from core.version import version
 from survival import recovery
@@ -57,7 +58,7 @@ def databases() -> list[Entry]:
         .select_related("storage__host", "target")
         .annotate(owner=F("manifest__properties__owner"))
         .defer("manifest")
-        .order_by("target_id", "-snapshot_at", "-pk")
+        .order_by("target_id", *BEST_FIRST)
         .distinct("target_id")
     }
     return [_database(target, newest.get(target.pk)) for target in targets]

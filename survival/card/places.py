@@ -103,13 +103,12 @@ def _write_to_bucket(place: str, files: dict[str, bytes]) -> None:
         raise SurvivalError(
             f"“{place}” needs the settings S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY, for the control worker."
         )
-    service = s3.Service(
-        settings.S3_ENDPOINT,
-        settings.S3_REGION,
-        settings.S3_ACCESS_KEY,
-        settings.S3_SECRET_KEY,
-        outbound.Allowed(parse_networks(settings.S3_NETWORKS)),
-    )
+    try:
+        allow = outbound.Allowed(parse_networks(settings.S3_NETWORKS))
+    except ValueError as error:
+        raise SurvivalError(f"S3_NETWORKS has something in it that is no network: {error}. Correct it.") from error
+    access, secret = settings.S3_ACCESS_KEY, settings.S3_SECRET_KEY
+    service = s3.Service(settings.S3_ENDPOINT, settings.S3_REGION, access, secret, allow)
     start = f"{folder.strip('/')}/" if folder.strip("/") else ""
     for name, data in files.items():
         service.put(bucket, f"{start}{name}", data, "text/html; charset=utf-8" if name == HTML else "application/json")

@@ -19,12 +19,12 @@ def commands(archive: Archive, folder: str) -> Iterator[tuple[str, str]]:
     )
     yield (
         "Stop the application, then let it take the place of the live file. Give it the owner and mode of that.",
+        "( set -e\n"
         f"live={live}\n"
-        'for suffix in "" -wal -journal; do\n'
-        '    [ ! -e "$live$suffix" ] || cp -p "$live$suffix" "$live.before$suffix"\n'
-        "done\n"
         'cp database.sqlite "$live.new"\n'
-        '[ ! -e "$live" ] || { chown --reference="$live" "$live.new"; chmod --reference="$live" "$live.new"; }\n'
-        'rm -f "$live-wal" "$live-shm" "$live-journal"\n'
-        'mv "$live.new" "$live"',
+        'if [ -e "$live" ]; then chown --reference="$live" "$live.new"; chmod --reference="$live" "$live.new"; fi\n'
+        'for suffix in -wal -shm -journal ""; do\n'
+        '    if [ -e "$live$suffix" ]; then mv "$live$suffix" "$live.before$suffix"; fi\n'
+        "done\n"
+        'mv "$live.new" "$live" )',
     )

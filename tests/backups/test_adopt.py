@@ -15,19 +15,21 @@ from pathlib import Path
 import pytest
 from django.db.models.functions import Now
 
-from backups import actions, foreign
+from backups import actions, board, foreign, retention
 from backups.engines.postgresql import PostgreSQLEngine
 from backups.engines.postgresql import foreign as dumps
 from backups.engines.sqlite import SQLiteEngine
 from backups.exceptions import BackupError
 from backups.models import Archive
+from backups.procedures.adopt import Adopt
 from core.roles import Role
 from operations import control, engine
 from operations.models import Operation
+from survival.card.content import gather
 from tests.backups.shop import Shop
 from tests.backups.test_engine_sqlite import make, values
 from tests.backups.test_sqlite_story import Till, till  # noqa: F401  a fixture
-from tests.factories import SAMPLE_ROWS, PersonFactory, browser
+from tests.factories import SAMPLE_ROWS, PersonFactory, browser, drop_databases
 from tests.operations.samples import Died
 from tests.pages import page_of
 
@@ -90,7 +92,7 @@ class TestAdopting:
         path = pg_dump(name, option)
         before = traces(path)
         (found,) = foreign.look(PostgreSQLEngine(os.environ["PG_BIN"]), shop.plan.storage).found
-        assert (found.path, found.kind, found.modified) == (path, kind, MOMENT)
+        assert (found.path, found.kind, found.made_at) == (path, kind, MOMENT)
 
         archive = shop.done(adopt(shop, path)).archive
         assert archive.is_restore_point and archive.keep and archive.purpose == Archive.Purpose.ADOPTED
@@ -113,10 +115,59 @@ class TestAdopting:
             shop.done(operation)
         assert Archive.objects.restore_points().count() == 3
 
-    def test_it_does_not_make_the_newest_restore_point_younger(self, shop, pg_dump):
-        newer = shop.archive()
-        shop.done(adopt(shop, pg_dump("erp.dump", "--format=custom")))
-        assert Archive.objects.of(shop.target).restore_points().newest_first().first() == newer
+    @pytest.mark.parametrize("name", ["erp.dump", "erp.tar", "erp-folder", "erp.sql"])
+    def test_a_copy_that_looks_younger_is_as_old_as_it_says(self, shop, pg_dump, name):
+        """`cp` and most downloads give a file the time of the copy."""
+        path = pg_dump(name, FORMATS[name][0], "--verbose")
+        made = datetime.now(UTC)
+        os.utime(path, (made.timestamp() + 900, made.timestamp() + 900))
+        found = foreign.permitted(PostgreSQLEngine(os.environ["PG_BIN"]), shop.plan.storage, path)
+        assert abs((found.made_at - made).total_seconds()) < 60
+
+    def test_it_takes_no_place_of_an_archive_of_the_portals_own(self, shop, pg_dump):
+        """What a file says of its time proves nothing: board, clean-up and offline card go by the portal's own."""
+        own = shop.archive()
+        path = pg_dump("erp.dump", "--format=custom")
+        os.utime(path)
+        adopted = shop.done(adopt(shop, path)).archive
+        assert adopted.snapshot_at > own.snapshot_at
+        assert Archive.objects.of(shop.target).restore_points().best_first().first() == own
+        (line,) = [line for line in board.lines() if line.target == shop.target]
+        assert line.newest_id == own.pk
+        (verdict,) = [verdict for verdict in retention.judge(shop.plan) if verdict.archive == own]
+        assert not verdict.remove
+        (entry,) = next(section for section in gather()["sections"] if section["name"] == "databases")["entries"]
+        assert any(own.name in str(fact) for fact in entry["facts"])
+
+    def test_it_works_without_the_live_database_when_an_archive_knows_its_owner(self, shop, pg_dump):
+        path = pg_dump("erp.dump", "--format=custom")
+        drop_databases(shop.database.server, shop.database.name)
+        ended = shop.run(adopt(shop, path))
+        assert ended.state == FAILED and "Create it empty on the server" in ended.message
+        shop.archive()
+        adopted = shop.done(adopt(shop, path)).archive
+        shop.done(shop.restore(adopted))
+        assert shop.database.rows() == SAMPLE_ROWS
+
+    @pytest.mark.parametrize("when", ["before", "after"])
+    @pytest.mark.parametrize("step", [step.name for step in Adopt.steps])
+    def test_a_worker_may_die_at_every_step(self, shop, pg_dump, monkeypatch, step, when):
+        operation, real = adopt(shop, pg_dump("erp.dump", "--format=custom")), getattr(Adopt, step)
+
+        def dies(self, ctx):
+            if when == "after":
+                real(self, ctx)
+            raise Died
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Adopt, step, dies)
+            with pytest.raises(Died):
+                engine.run(operation.pk, "w1")
+        Operation.objects.filter(pk=operation.pk).update(lease_until=Now())
+        assert control.sweep() == 1
+        assert shop.done(operation).archive.is_restore_point
+        assert Archive.objects.count() == 1 and shop.databases() == {shop.database.name}
+        shop.assert_nothing_left()
 
     def test_rows_that_look_like_commands_of_psql_survive(self, shop, pg_dump):
         shop.database.execute("CREATE TABLE odd (id int, t text)")
@@ -206,6 +257,15 @@ class TestRefused:
         text = path.read_text().replace("CREATE TABLE", "SET ROLE nobody_at_all;\nCREATE TABLE", 1)
         path.write_text(text)
         self.refused(shop, path, "nobody_at_all")
+
+    def test_no_room_at_the_server(self, shop, pg_dump, monkeypatch):
+        path = pg_dump("erp.dump", "--format=custom")
+        monkeypatch.setitem(dumps.GROWTH, dumps.CUSTOM, 1e12)
+        self.refused(shop, path, "The loaded backup beside the live one needs about")
+
+    def test_a_pipe_is_not_waited_for(self, shop, old):
+        os.mkfifo(old / "erp.dump")
+        self.refused(shop, old / "erp.dump", "is not a backup")
 
     def test_what_lies_elsewhere(self, shop, old, tmp_path):
         outside = tmp_path / "outside.dump"

@@ -35,7 +35,7 @@ from tests import factories
 from tests.core.test_outbound import serving, url
 from tests.operations.samples import Sample, script
 from tests.pages import page_of
-from webhooks import sending
+from tests.webhooks.conftest import send_due
 from webhooks.models import Delivery
 
 COUNT = 10_080
@@ -254,7 +254,7 @@ def test_no_secret_comes_out_anywhere(shop, logs, settings, tmp_path, capfd):
         for pk in Operation.objects.values_list("pk", flat=True):
             for part in ("", "/log?limit=1000"):
                 pages.extend(ada.get(f"/api/v1/operations/{pk}{part}", headers=headers).content)
-        sending.send_due()
+        send_due()
         assert b"operation.ended" in elsewhere.told
         delivery = Delivery.objects.exclude(message="").first()
         assert delivery.answer == 500

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
+from django.db.models.functions import Now
 
 from backups.models import Archive
 from operations import engine
@@ -97,6 +98,36 @@ class TestAsking:
         plan = PlanFactory()
         numbers = {told("backup", plan.name, "--key", "release-7")[1]["id"] for _ in range(2)}
         assert len(numbers) == 1 and Operation.objects.count() == 1
+
+    @pytest.mark.parametrize("length", [1, 255])
+    def test_for_another_request_it_is_refused(self, db, length):
+        archive, key = ArchiveFactory(), "k" * length
+        database = archive.target.database
+        assert told("backup", archive.plan.name, "--key", key)[0] == 0
+        Operation.objects.update(state="succeeded", started_at=Now(), ended_at=Now())
+        for other in (
+            ("restore", str(archive.pk), "--into", database, "--reason", "x"),
+            ("backup", archive.plan.name, "--purpose", "emergency"),
+        ):
+            code, found = told(*other, "--key", key)
+            assert (code, found["state"]) == (1, "refused") and "used for another request" in found["message"]
+
+    @pytest.mark.parametrize("wrong", [["--key", ""], ["--key", "x" * 256], ["--into", "x" * 64], ["--into", "a\nb"]])
+    def test_what_is_too_long_is_refused_in_one_object(self, db, wrong):
+        archive = ArchiveFactory()
+        argv = ["restore", str(archive.pk), "--into", archive.target.database, "--reason", "x", *wrong]
+        code, found = told(*argv)
+        assert (code, found["state"], found["id"]) == (1, "refused", None)
+
+    def test_an_archive_whose_name_is_a_number_is_found_by_it(self, db):
+        archive = ArchiveFactory(name="20260101")
+        code, found = told("restore", "20260101", "--into", archive.target.database, "--reason", "x")
+        assert code == 0 and Operation.objects.get(pk=found["id"]).params["archive"] == archive.pk
+
+    def test_long_names_make_no_title_too_long(self, db):
+        archive = ArchiveFactory(name="x" * 200)
+        code, found = told("restore", str(archive.pk), "--into", archive.target.database, "--reason", "x")
+        assert code == 0 and len(Operation.objects.get(pk=found["id"]).title) == 200
 
     @pytest.mark.parametrize(
         ("argv", "sentence"),

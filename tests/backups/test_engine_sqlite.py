@@ -16,6 +16,7 @@ import pytest
 
 from backups.engines.base import Connection
 from backups.engines.sqlite import SQLiteEngine, place
+from backups.engines.sqlite import session as asking
 from backups.engines.sqlite.packing import PACKED, unpack
 from backups.exceptions import ArchiveDamaged, BackupError, TargetUnavailable
 from backups.manifest import Manifest
@@ -199,6 +200,21 @@ class TestWhileItIsWritten:
             number, amount = con.execute("SELECT number, amount FROM totals").fetchone()
             assert con.execute("SELECT count(*), sum(amount) FROM sales").fetchone() == (number, amount)
 
+    def test_a_large_one_that_is_never_left_alone_is_copied_in_one_go(self, conn, live, tmp_path, program, monkeypatch):
+        """Without a write-ahead log each change sends the copy back to its beginning."""
+        make_again(live, "delete")
+        monkeypatch.setattr(asking, "PAGES", 20)
+        assert live.stat().st_size > 50 * asking.PAGES * 4096
+        program(WRITER, live, "delete")
+        said = []
+        (tmp_path / "archive").mkdir()
+        began = time.monotonic()
+        manifest = describe(tmp_path / "archive", ENGINE.dump(conn, tmp_path / "archive", run=None, log=said.append))
+        assert time.monotonic() - began < 60 and any("copied in one go" in line for line in said)
+        with closing(sqlite3.connect(f"file:{unpacked(tmp_path / 'archive', manifest)}?immutable=1", uri=True)) as con:
+            number, amount = con.execute("SELECT number, amount FROM totals").fetchone()
+            assert con.execute("SELECT count(*), sum(amount) FROM sales").fetchone() == (number, amount)
+
     def test_a_crash_in_the_middle_of_a_transaction_is_rolled_back_as_the_application_would(self, conn, live, dump):
         make_again(live, "delete")
         before = values(live)
@@ -355,6 +371,54 @@ class TestSwap:
         with pytest.raises(BackupError, match="in use"):
             ENGINE.swap(conn, LIVE, self.NEW, self.OLD)
         assert other.exists() and not live.with_name(self.OLD).exists()
+
+    def test_not_while_a_program_has_a_broken_one_open(self, conn, live, other, program):
+        holder = program(HOLDER, live)
+        with open(live, "r+b") as file:
+            file.write(b"broken" * 20)
+        broken = live.read_bytes()
+        with pytest.raises(BackupError, match=rf"in use \(.*\({holder.pid}\)"):
+            ENGINE.swap(conn, LIVE, self.NEW, self.OLD)
+        assert live.read_bytes() == broken and other.exists() and not live.with_name(self.OLD).exists()
+
+    def test_one_who_comes_between_the_last_look_and_the_rename_is_found(self, conn, live, other, program, monkeypatch):
+        before, after, started = values(live), values(other), []
+        rename = os.rename
+
+        def late(source, target):
+            if str(target) == str(live) and not started:
+                started.append(program(HOLDER, live))
+            rename(source, target)
+
+        monkeypatch.setattr(os, "rename", late)
+        with pytest.raises(BackupError, match=r"in use \("):
+            ENGINE.swap(conn, LIVE, self.NEW, self.OLD)
+        started[0].kill()
+        started[0].wait()
+        assert values(live) == before and values(other) == after and not live.with_name(self.OLD).exists()
+
+    @pytest.mark.parametrize("broken", [False, True])
+    def test_a_worker_that_wakes_up_after_its_successor_leaves_nothing(self, conn, live, other, broken):
+        if broken:
+            left_in_log(live)
+            live.write_bytes(b"broken" * 1000)
+        before, logs = live.read_bytes(), logs_of(live)
+
+        def successor() -> None:
+            """Between the last question to the lease and the first change."""
+            ENGINE.drop_database(conn, self.NEW)
+
+        with pytest.raises(BackupError):
+            ENGINE.swap(conn, LIVE, self.NEW, self.OLD, check=successor)
+        assert live.read_bytes() == before and logs_of(live) == logs and not live.with_name(self.OLD).exists()
+
+    def test_one_that_may_not_be_written_is_no_file_in_use(self, conn, live, other, monkeypatch):
+        def connect(*args, **options):
+            raise sqlite3.OperationalError("attempt to write a readonly database")
+
+        monkeypatch.setattr(place.sqlite3, "connect", connect)
+        with pytest.raises(BackupError, match="Correct owner and mode"):
+            ENGINE.swap(conn, LIVE, self.NEW, self.OLD)
 
     def test_a_log_that_a_crash_has_left_goes_into_the_old_database(self, conn, live, other):
         left_in_log(live)

@@ -17,6 +17,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from backups import actions, loss
+from backups.engines import ENGINES
 from backups.exceptions import BackupError
 from backups.models import Plan, Restore
 from catalog import actions as catalog
@@ -25,7 +26,7 @@ from core.models import User
 from core.roles import Role
 from operations import engine
 from operations.models import Operation, OperationLock
-from survival.card.content import gather
+from survival.card.content import COMMANDS, gather
 from tests import factories
 from tests.backups.shop import steps
 from tests.backups.test_engine_sqlite import HOLDER, make, values
@@ -250,7 +251,7 @@ def test_the_offline_cards_commands_bring_the_rows_back(till, tmp_path):
     lost = values(till.live)
     (entry,) = next(section for section in gather()["sections"] if section["name"] == "databases")["entries"]
     assert ["Lives at", str(till.live)] in entry["facts"]
-    script = "set -e\n" + "\n".join(text for _, text in entry["commands"])
+    script = "\n".join(text for _, text in entry["commands"])
     work = tmp_path / "elsewhere"
     work.mkdir()
     done = subprocess.run(["sh", "-c", script], cwd=work, capture_output=True, text=True, timeout=60)
@@ -258,6 +259,31 @@ def test_the_offline_cards_commands_bring_the_rows_back(till, tmp_path):
     assert "manifest.json: OK" in done.stdout and done.stdout.rstrip().endswith("ok")
     assert values(till.live) == before and values(till.live.with_name("till.db.before")) == lost
     assert till.live.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.needs("sqlite3", "zstd")
+def test_the_cards_commands_leave_the_live_file_alone_when_the_disk_is_full(till, tmp_path):
+    before = values(till.live)
+    till.done(till.back_up())
+    (entry,) = next(section for section in gather()["sections"] if section["name"] == "databases")["entries"]
+    script = "\n".join(text for _, text in entry["commands"])
+    broken = tmp_path / "bin"
+    broken.mkdir()
+    (broken / "cp").write_text(
+        '#!/bin/sh\ncase "$2" in *.new) head -c 100 "$1" > "$2"; exit 1;; esac\nexec /bin/cp "$@"\n'
+    )
+    (broken / "cp").chmod(0o755)
+    work = tmp_path / "elsewhere"
+    work.mkdir()
+    path = f"{broken}:/usr/bin:/bin"
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=work, env={"PATH": path}, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode != 0 and values(till.live) == before
+
+
+def test_every_engine_has_its_commands_on_the_card():
+    assert COMMANDS.keys() == ENGINES.keys() == set(DatabaseTarget.Engine.values)
 
 
 def test_an_archive_of_one_engine_is_no_archive_for_the_other(till):

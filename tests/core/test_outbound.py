@@ -388,3 +388,31 @@ class TestTls:
     def test_no_tls_at_all(self, peer):
         with pytest.raises(OutboundFailed, match="does not speak TLS"):
             fetch("GET", url(peer).replace("http:", "https:"), allow=LOOPBACK, timeout_s=3)
+
+    def test_the_time_is_over_in_the_middle_of_the_handshake(self, authority, monkeypatch):
+        """And then the other side would go on drop by drop."""
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority / "ca.pem"))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(authority / "cert.pem", authority / "key.pem")
+
+        class Slow(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                time.sleep(1.2)
+                try:
+                    with context.wrap_socket(self.request, server_side=True) as tls:
+                        tls.recv(1000)
+                        tls.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+                        for _ in range(100):
+                            tls.sendall(b"x")
+                            time.sleep(0.1)
+                except OSError:
+                    pass
+
+        with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Slow) as server:
+            server.daemon_threads = True
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            began = time.monotonic()
+            with pytest.raises(OutboundFailed, match="did not answer completely within 1 s"):
+                fetch("GET", f"https://localhost:{server.server_address[1]}/", allow=LOOPBACK, timeout_s=1)
+            assert time.monotonic() - began < 4
+            server.shutdown()

@@ -134,6 +134,7 @@ class TestCommand:
         out = io.StringIO()
         call_command("token", "olga", "--scope", "read", "--json", stdout=out)
         found = json.loads(out.getvalue())
+        assert found["state"] == "issued" and "not shown again" in found["message"]
         assert found["user"] == "olga" and ApiToken.objects.get(pk=found["id"]).scopes == found["scopes"] == ["read"]
 
     @pytest.mark.parametrize(

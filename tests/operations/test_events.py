@@ -68,6 +68,20 @@ class TestPublishing:
         assert not LogLine.objects.filter(text="half done").exists()
         assert "could not take" in caplog.text
 
+    def test_nor_does_one_whose_failure_would_only_show_at_the_commit(self, rows, monkeypatch, caplog):
+        """A foreign key is looked at when the transaction ends: somebody may have deleted what a row refers to."""
+
+        def refers_to_nothing(event: Event) -> None:
+            Slot.objects.create(schedule_id=2**40, at=event.at, decision="started", decided_at=event.at)
+
+        monkeypatch.setattr(events, "_receivers", [refers_to_nothing])
+        operation = OperationFactory()
+        with transaction.atomic():
+            Operation.objects.filter(pk=operation.pk).update(title="changed")
+            events.publish(NEWS, "Something.")
+        assert fresh(operation).title == "changed" and Event.objects.count() == 1
+        assert not Slot.objects.exists() and "could not take" in caplog.text
+
 
 def raising(trouble: Exception):
     def act(ctx: StepContext) -> None:

@@ -21,7 +21,7 @@ def routes() -> set[tuple[str, str, str]]:
             for operation in view.operations:
                 (key,) = operation.auth_callbacks
                 assert isinstance(key, BearerToken)
-                scope = "any" if key.permission is None else key.scope
+                scope = key.scope or "any"
                 address = re.sub(r"{\w+:(\w+)}", r"{\1}", f"/api/v1{prefix}{path}").rstrip("/")
                 found |= {(method, address, scope) for method in operation.methods}
     return found

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -18,6 +17,7 @@ from operations import dispatch, events
 from operations.models import Event
 from tests.committed import ENGINE_TABLES, committed_rows
 from tests.factories import WebhookFactory
+from webhooks import sending
 from webhooks.models import Delivery, Webhook
 
 SECRET = "whsec_c2VjcmV0LWtleS1vZi10aGUtdGVzdHMtb25seQ=="
@@ -102,9 +102,15 @@ def tell(sentence: str = "Something.", **values: object) -> Event:
         return events.publish(NEWS, sentence, **values)  # type: ignore[arg-type]
 
 
+def send_due() -> None:
+    """One round, to its end."""
+    for begun in sending.start_due():
+        begun.result(60)
+
+
 def due_again(delivery: Delivery | None = None) -> None:
-    """As if the pause were over, and the minute of the last try too."""
+    """As if the pause were over."""
     rows = Delivery.objects.filter(state=Delivery.State.PENDING)
     if delivery is not None:
         rows = rows.filter(pk=delivery.pk)
-    rows.update(due_at=timezone.now(), tried_at=timezone.now() - timedelta(minutes=2))
+    rows.update(due_at=timezone.now())

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from operations.events import NAMES
-from tests.webhooks.conftest import SECRET, Receiver, tell
+from tests.webhooks.conftest import SECRET, Receiver, send_due, tell
 from webhooks import sending
 from webhooks.models import Webhook
 
@@ -26,7 +26,7 @@ def check() -> Any:
 @pytest.mark.usefixtures("transactional_db")
 def test_the_documented_check_takes_what_arrives_and_nothing_else(check, webhook: Webhook, receiver: Receiver):
     tell()
-    sending.send_due()
+    send_due()
     (request,) = receiver.got
     assert check(request.headers, request.body, SECRET)
     assert not check(request.headers, request.body + b" ", SECRET)
@@ -43,4 +43,4 @@ def test_the_table_names_every_event():
 def test_it_tells_the_pauses_and_limits_that_there_are():
     assert sending.PAUSES == (10, 60, 300, 1800, 7200, 21600) and "10 s, 1 min, 5 min, 30 min, 2 h and 6 h" in PAGE
     assert f"slow ({sending.TIMEOUT_S:g} s)" in PAGE and f"{sending.MOST_A_MINUTE} a minute" in PAGE
-    assert sending.AT_ONCE == 4 and f"each for {sending.ROUND_S:g} s" in PAGE
+    assert sending.AT_ONCE == 4 and f"each for {sending.ROUND_S:g} s before" in PAGE

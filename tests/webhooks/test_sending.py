@@ -15,9 +15,10 @@ import pytest
 from django.db import connection, connections
 from django.utils import timezone
 
+from operations import duties
 from tests.factories import EventFactory, WebhookFactory
 from tests.operations.conftest import at_once
-from tests.webhooks.conftest import NEWS, SECRET, due_again, tell
+from tests.webhooks.conftest import NEWS, SECRET, due_again, send_due, tell
 from webhooks import sending, signing
 from webhooks.exceptions import WebhookError
 from webhooks.models import Delivery, Webhook
@@ -34,7 +35,7 @@ class TestWhatArrives:
     def test_the_event_signed(self, webhook, receiver, settings):
         settings.PORTAL_URL = "https://ops.example.org"
         event = tell("Something new.", subject=webhook, data={"n": 1, "at": datetime(2026, 5, 1, tzinfo=UTC)})
-        sending.send_due()
+        send_due()
         (request,) = receiver.got
         sent = json.loads(request.body)
         assert sent == {
@@ -78,7 +79,7 @@ class TestWhatArrives:
 
     def test_in_the_order_of_the_events(self, webhook, receiver):
         told = [tell(str(n)).pk for n in range(5)]
-        sending.send_due()
+        send_due()
         assert [json.loads(request.body)["data"]["event"] for request in receiver.got] == told
 
     def test_only_what_was_asked_for(self, receiver):
@@ -91,13 +92,13 @@ class TestWhatArrives:
         tell("meanwhile")
         Webhook.objects.update(enabled=True)
         tell("again")
-        sending.send_due()
+        send_due()
         assert [json.loads(request.body)["data"]["sentence"] for request in receiver.got] == ["again"]
 
     def test_one_switched_off_keeps_what_was_waiting(self, webhook, receiver):
         tell()
         Webhook.objects.update(enabled=False)
-        sending.send_due()
+        send_due()
         assert receiver.got == [] and only().state == State.PENDING
 
 
@@ -106,22 +107,22 @@ class TestTrouble:
         tell()
         url = receiver.url
         Webhook.objects.update(url="http://127.0.0.1:1/")
-        sending.send_due()
+        send_due()
         assert (only().state, only().tries, only().answer) == (State.PENDING, 1, None)
         assert "Nothing answers at 127.0.0.1, port 1" in only().message
         first = only().message_id
-        sending.send_due()
+        send_due()
         assert only().tries == 1  # not before the pause is over
         Webhook.objects.update(url=url)
         due_again()
-        sending.send_due()
+        send_due()
         assert (only().state, only().tries, only().message) == (State.DELIVERED, 2, "")
         assert receiver.got[0].id == str(first)
 
     def test_an_answer_that_says_no(self, webhook, receiver):
         receiver.status, receiver.says = 500, f"not today, {SECRET}\0".encode()
         tell()
-        sending.send_due()
+        send_due()
         assert only().answer == 500 and only().message.startswith("It answered 500 and said: not today,")
         assert SECRET not in only().message
 
@@ -129,13 +130,13 @@ class TestTrouble:
         monkeypatch.setattr(sending, "TIMEOUT_S", 0.3)
         receiver.delay_s = 2
         tell()
-        sending.send_due()
+        send_due()
         assert only().state == State.PENDING and "did not answer completely within 0.3 s" in only().message
 
     def test_a_redirect_is_not_followed(self, webhook, receiver):
         receiver.status, receiver.location = 307, "http://169.254.169.254/latest/meta-data/"
         tell()
-        sending.send_due()
+        send_due()
         assert only().message == "It answered 307 and leads elsewhere, which is not followed."
         assert len(receiver.got) == 1
 
@@ -143,19 +144,19 @@ class TestTrouble:
     def test_a_forbidden_address_is_not_asked(self, url):
         WebhookFactory(url=url, allowed_networks="")
         tell()
-        sending.send_due()
+        send_due()
         assert only().state == State.PENDING and only().answer is None and "Correct the address" in only().message
 
     def test_a_secret_that_is_gone(self, webhook, receiver, monkeypatch):
         monkeypatch.delenv("OPS_SECRET_TEST_WEBHOOK")
         tell()
-        sending.send_due()
+        send_due()
         assert receiver.got == [] and "OPS_SECRET_TEST_WEBHOOK" in only().message
 
     def test_a_fault_of_our_own_is_a_try_that_failed(self, webhook, monkeypatch, caplog):
         monkeypatch.setattr(sending, "body_of", lambda event: 1 / 0)
         tell()
-        sending.send_due()
+        send_due()
         assert (only().state, only().tries) == (State.PENDING, 1) and "could not be sent" in only().message
         assert "ZeroDivisionError" in caplog.text
 
@@ -165,27 +166,41 @@ class TestTrouble:
         pauses = []
         for _ in range(len(sending.PAUSES)):
             began = timezone.now()
-            sending.send_due()
+            send_due()
             pauses.append((only().due_at - began).total_seconds())
             due_again()
         for found, planned in zip(pauses, sending.PAUSES, strict=True):
             assert planned * 0.85 < found < planned * 1.15 + 5
-        sending.send_due()
+        send_due()
         assert (only().state, only().tries, only().due_at) == (State.FAILED, 7, None)
         assert len({request.id for request in receiver.got}) == 1 and len(receiver.got) == 7
 
     def test_a_slow_one_holds_up_no_other(self, webhook, receiver):
-        WebhookFactory(url=receiver.url + "/slow")
-        receiver.before = lambda request: time.sleep(1.5 if "slow" in request.path else 0)
-        tell()
-        began = time.monotonic()
-        thread = threading.Thread(target=lambda: (sending.send_due(), connections.close_all()))
-        thread.start()
-        while time.monotonic() - began < 10 and not Delivery.objects.filter(webhook=webhook, state="delivered"):
-            time.sleep(0.02)
-        assert thread.is_alive()  # the slow one still is at it
-        thread.join()
-        assert Delivery.objects.filter(state=State.DELIVERED).count() == 2
+        slow, enough = WebhookFactory(url=receiver.url + "/slow"), threading.Event()
+        receiver.before = lambda request: "slow" in request.path and enough.wait(20)
+        tell("1")
+        begun = sending.start_due()
+        for n in ("2", "3"):  # news that comes while the slow one is at the first
+            tell(n)
+            begun += sending.start_due()
+        give_up = time.monotonic() + 15
+        while time.monotonic() < give_up and webhook.deliveries.filter(state=State.DELIVERED).count() < 3:
+            begun += sending.start_due()
+            time.sleep(0.05)
+        assert webhook.deliveries.filter(state=State.DELIVERED).count() == 3
+        assert not slow.deliveries.filter(state=State.DELIVERED).exists()
+        enough.set()
+        for each in begun:
+            each.result(20)
+        assert slow.deliveries.filter(state=State.DELIVERED).count() == 3
+
+    def test_a_worker_that_shall_end_begins_nothing_more(self, webhook, receiver, monkeypatch):
+        for n in range(3):
+            tell(str(n))
+        monkeypatch.setattr(duties, "stopping", threading.Event())
+        receiver.before = lambda request: duties.stopping.set()
+        send_due()
+        assert len(receiver.got) == 1
 
 
 class TestStorms:
@@ -193,18 +208,30 @@ class TestStorms:
         monkeypatch.setattr(sending, "MOST_A_MINUTE", 5)
         for n in range(8):
             tell(str(n))
-        sending.send_due()
-        sending.send_due()
+        send_due()
+        send_due()
         assert len(receiver.got) == 5
         Delivery.objects.filter(state=State.DELIVERED).update(tried_at=timezone.now() - timedelta(minutes=2))
-        sending.send_due()
+        send_due()
         assert len(receiver.got) == 8
+
+    def test_one_that_waits_for_its_next_try_holds_up_no_later_one(self, webhook, receiver):
+        receiver.status = 500
+        tell("first")
+        for _ in range(3):
+            send_due()
+            due_again()
+        receiver.status = 204
+        Delivery.objects.update(due_at=timezone.now() + timedelta(hours=1))
+        tell("second")
+        send_due()
+        assert [json.loads(request.body)["data"]["sentence"] for request in receiver.got[3:]] == ["second"]
 
     def test_one_that_fails_is_not_asked_for_the_next_at_once(self, webhook, receiver):
         receiver.status = 500
         for n in range(4):
             tell(str(n))
-        sending.send_due()
+        send_due()
         assert len(receiver.got) == 1
 
 
@@ -215,7 +242,7 @@ class TestTwoControlWorkers:
 
         def loop() -> None:
             while time.monotonic() < deadline and Delivery.objects.filter(state=State.PENDING).exists():
-                sending.send_due()
+                sending.send_for(webhook)
 
         assert at_once(loop, loop, loop) == [None, None, None]
         assert [json.loads(request.body)["data"]["event"] for request in receiver.got] == told
@@ -237,11 +264,14 @@ class TestTwoControlWorkers:
             os.waitpid(child, 0)
             killed.set()
         assert (only().state, only().tries) == (State.PENDING, 1)
-        sending.send_due()
+        send_due()
         assert len(receiver.got) == 1  # its claim holds for a minute
         receiver.before = lambda request: None
         due_again()
-        sending.send_due()
+        send_due()
+        assert len(receiver.got) == 1  # as if it might still be under way
+        Delivery.objects.update(claimed_until=timezone.now())
+        send_due()
         assert (only().state, only().tries) == (State.DELIVERED, 2)
         assert len({request.id for request in receiver.got}) == 1 and len(receiver.got) == 2
 
@@ -249,7 +279,8 @@ class TestTwoControlWorkers:
         tell()
         late = sending._claim(webhook)
         due_again()
-        sending.send_due()
+        Delivery.objects.update(claimed_until=timezone.now())
+        send_due()
         assert only().state == State.DELIVERED
         sending._write_down(late, sending.Outcome(None, "Too late."))
         assert only().state == State.DELIVERED

@@ -9,8 +9,9 @@ from django.db import IntegrityError, transaction
 from core.roles import Role
 from tests.factories import DeliveryFactory, PersonFactory, WebhookFactory, browser
 from tests.pages import page_of
-from tests.webhooks.conftest import Receiver
-from webhooks import sending
+from tests.webhooks.conftest import Receiver, send_due
+from webhooks import actions
+from webhooks.exceptions import WebhookError
 from webhooks.models import Delivery, Webhook
 
 ADD = "/webhooks/webhook/add/"
@@ -89,7 +90,7 @@ class TestButtons:
     def test_a_test_event_goes_to_this_webhook_alone(self, ada, webhook, receiver: Receiver):
         other = WebhookFactory(url=receiver.url + "/other")
         self.press(ada, webhook, "send_test")
-        sending.send_due()
+        send_due()
         (request,) = receiver.got
         assert request.path == "/hook" and b'"webhook.test"' in request.body and b"ada tries" in request.body
         assert not other.deliveries.exists()
@@ -99,12 +100,19 @@ class TestButtons:
         Webhook.objects.update(enabled=False)
         assert "send_test" not in ada.get(webhook.get_absolute_url()).content.decode()
 
+    def test_what_was_given_up_waits_for_a_webhook_that_is_off(self, ada, webhook):
+        given_up = DeliveryFactory(webhook=webhook)
+        Webhook.objects.update(enabled=False)
+        assert "try_again" not in ada.get(given_up.get_absolute_url()).content.decode()
+        with pytest.raises(WebhookError, match="switch it on first"):
+            actions.try_again(given_up)
+
     def test_what_was_given_up_goes_out_again_under_its_id(self, ada, webhook, receiver: Receiver):
         given_up = DeliveryFactory(webhook=webhook)
         assert "Nothing answers." in ada.get(webhook.get_absolute_url()).content.decode()
         self.press(ada, given_up, "try_again")
         Delivery.objects.update(tried_at=None)
-        sending.send_due()
+        send_due()
         given_up.refresh_from_db()
         assert given_up.state == Delivery.State.DELIVERED and given_up.tries == 1
         assert receiver.got[0].id == str(given_up.message_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
 from backups.engines.base import (
@@ -206,6 +207,12 @@ class PostgreSQLEngine(BackupEngine):
 
     def foreign_kind(self, path: Path) -> str:
         return foreign.kind_of(path)
+
+    def foreign_moment(self, path: Path) -> datetime | None:
+        return foreign.moment_of(path)
+
+    def preflight_foreign(self, conn: Connection, path: Path) -> list[CheckResult]:
+        return preflight.before_foreign(conn, foreign.loaded_bytes(path))
 
     def foreign_commands(self, conn: Connection, path: Path, scratch: str, *, jobs: int = 2) -> list[Command]:
         return [foreign.load_command(self.clients, conn, path, foreign.kind_of(path), scratch, jobs)]

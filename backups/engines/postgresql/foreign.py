@@ -13,21 +13,26 @@ import re
 import secrets
 import zlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from backups.engines.base import Check, Connection, Progress, Runner
+from backups.engines.files import head_of
 from backups.engines.postgresql.connect import Clients, conninfo
 from backups.exceptions import BackupError
 from operations.commands import Command
 
 CUSTOM, TAR, DIRECTORY = "pg_dump, custom format", "pg_dump, tar format", "pg_dump, directory format"
 SCRIPT, PACKED_SCRIPT = "SQL script of pg_dump", "SQL script of pg_dump, gzip"
+# Loaded size against the size of the file: pg_dump packs data to a third and less, scripts are plain.
+GROWTH = {CUSTOM: 4.0, TAR: 1.5, DIRECTORY: 4.0, SCRIPT: 1.5, PACKED_SCRIPT: 6.0}
 HEAD_BYTES = 8192
 PIECE_BYTES = 64 * 1024
 TAIL_BYTES = 4096
 _COPY = re.compile(rb"COPY .* FROM stdin;\r?\n", re.DOTALL)
 _RESTRICT = re.compile(rb"\\restrict ([A-Za-z0-9]+)\s*")
+_STARTED = re.compile(rb"^-- Started on (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.MULTILINE)
 _COMPLETE = b"PostgreSQL database dump complete"
 
 
@@ -52,11 +57,43 @@ def kind_of(path: Path) -> str:
 
 
 def _head(path: Path) -> bytes:
+    return head_of(path, HEAD_BYTES)
+
+
+def moment_of(path: Path) -> datetime | None:
+    """When pg_dump began, as the dump says; in the zone of the machine where it ran, which it does not say."""
+    kind = kind_of(path)
+    if kind in (SCRIPT, PACKED_SCRIPT):
+        found = _STARTED.search(_text(path))  # only with --verbose
+        return datetime.fromisoformat(found[1].decode()).replace(tzinfo=UTC) if found else None
+    head = _head(path / "toc.dat" if kind == DIRECTORY else path)
+    at = head.find(b"PGDMP")
+    return _created(head[at:]) if at >= 0 else None
+
+
+def _text(path: Path) -> bytes:
+    head = _head(path)
+    return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, HEAD_BYTES) if head[:2] == b"\x1f\x8b" else head
+
+
+def _created(head: bytes) -> datetime | None:
+    """Out of the header of an archive, see ReadHead() in pg_backup_archiver.c: a number is a sign and `size` bytes."""
+    major, minor, size = head[5], head[6], head[8]
+    width = size + 1
+    # After the format byte: the compression, until version 1.15 as a number, since then as a byte.
+    at = 11 + (1 if (major, minor) >= (1, 15) else width)
+    numbers = [int.from_bytes(head[start + 1 : start + width], "little") for start in range(at, at + 6 * width, width)]
+    second, minute, hour, day, month, year = numbers
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read(HEAD_BYTES)
-    except OSError:
-        return b""
+        return datetime(1900 + year, month + 1, day, hour, minute, min(second, 59), tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def loaded_bytes(path: Path) -> int:
+    """About how large it becomes when it is loaded: a cautious guess, since only the whole file would tell."""
+    size = sum(each.stat().st_size for each in path.iterdir()) if path.is_dir() else path.stat().st_size
+    return int(size * GROWTH[kind_of(path)]) + 16 * 2**20
 
 
 def load_command(clients: Clients, conn: Connection, path: Path, kind: str, scratch: str, jobs: int) -> Command:

@@ -96,7 +96,7 @@ def before_restore(
     if live in swap.NEVER or live == conn.maintenance_database:
         checks.fail("database", f"“{live}” belongs to the server itself. Choose another database to restore into.")
     with connect(conn, conn.maintenance_database) as session:
-        identifier = _identity(checks, session, live, system_identifier, forbidden)
+        _identity(checks, session, live, system_identifier, forbidden)
         _versions(checks, clients, session, manifest)
         _extensions(checks, session, manifest)
         _roles(checks, session, manifest, folder)
@@ -104,16 +104,25 @@ def before_restore(
         for sentence in swap.blockers(session, live):
             checks.fail("clients", sentence)
         _slots(checks, session, live)
-        _server_room(checks, session, conn, manifest, identifier)
+        needed = int(manifest.database_bytes * ROOM_FOR_RESTORE)
+        _server_room(checks, session, conn, needed, "the restored database")
     if not clients.has_zstd():
         plain = sum(file.plain_size or 4 * file.size for file in manifest.files)
         room(checks, "spool", work_dir, int(plain * 1.05) + 16 * 2**20, "the unpacked archive")
     return checks.results
 
 
+def before_foreign(conn: Connection, needed: int) -> list[CheckResult]:
+    """Room at the server for a dump of others, which needs about so many bytes when it is loaded."""
+    checks = Checks()
+    with connect(conn, conn.maintenance_database) as session:
+        _server_room(checks, session, conn, needed, "the loaded backup")
+    return checks.results
+
+
 def _identity(
     checks: Checks, session: Session, live: str, pinned: str | None, forbidden: Iterable[tuple[str, str]]
-) -> str:
+) -> None:
     identifier = str(one(session, "SELECT system_identifier FROM pg_control_system()"))
     if pinned and identifier != pinned:
         checks.fail(
@@ -127,7 +136,6 @@ def _identity(
             f"“{live}” is the portal's own database, which it cannot replace. Choose another target.",
         )
     checks.ok("identity", f"The server is {identifier}" + (", as confirmed." if pinned else "."))
-    return identifier
 
 
 def _versions(checks: Checks, clients: Clients, session: Session, manifest: Manifest) -> None:
@@ -201,21 +209,20 @@ def _slots(checks: Checks, session: Session, live: str) -> None:
         )
 
 
-def _server_room(checks: Checks, session: Session, conn: Connection, manifest: Manifest, identifier: str) -> None:
+def _server_room(checks: Checks, session: Session, conn: Connection, needed: int, what: str) -> None:
     """Free space beside the live database; only known when the server's files are on this machine."""
-    needed = int(manifest.database_bytes * ROOM_FOR_RESTORE)
     over_a_way = bool(conn.address)  # then this end is here, and the disk is not
     if not over_a_way and (conn.host.startswith("/") or conn.host in LOCAL_HOSTS):
         readable = one(session, "SELECT pg_has_role('pg_read_all_settings', 'MEMBER')")
         data = Path(one(session, "SHOW data_directory")) if readable else None
         try:
             if data and (data / "global").stat():
-                room(checks, "server space", data, needed, "the restored database beside the live one")
+                room(checks, "server space", data, needed, f"{what} beside the live one")
                 return
         except OSError:
             pass
     checks.unknown(
         "server space",
         "The free space of the server could not be measured from here. "
-        f"The restored database needs about {gb(needed)} beside the live one.",
+        f"{what[0].upper()}{what[1:]} needs about {gb(needed)} beside the live one.",
     )

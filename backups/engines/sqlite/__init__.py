@@ -12,6 +12,7 @@ import shlex
 import sqlite3
 import time
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
 from backups.engines.base import (
@@ -232,6 +233,8 @@ class SQLiteEngine(BackupEngine):
         room(checks, "space", live.parent, int(manifest.database_bytes * 1.05) + 2**20, "the restored database")
         if using := holders(live):
             checks.unknown("clients", f"{', '.join(using[:5])} has {live} open. It must be stopped before the swap.")
+        elif not place.sees_everybody():
+            checks.unknown("clients", "Only programs of the worker's own account can be seen from here.")
         return checks.results
 
     def end_backends(self, conn: Connection, application_name_prefix: str, before_attempt: int | None = None) -> int:
@@ -365,6 +368,15 @@ class SQLiteEngine(BackupEngine):
 
     def foreign_kind(self, path: Path) -> str:
         return foreign.kind_of(path)
+
+    def foreign_moment(self, path: Path) -> datetime | None:
+        return None  # a copy of a file does not say
+
+    def preflight_foreign(self, conn: Connection, path: Path) -> list[CheckResult]:
+        checks, folder = Checks(), path_of(conn, conn.database).parent
+        writable(checks, folder)
+        room(checks, "space", folder, foreign.loaded_bytes(path) + 2**20, "the loaded backup")
+        return checks.results
 
     def foreign_commands(self, conn: Connection, path: Path, scratch: str, *, jobs: int = 2) -> list[Command]:
         source, target = str(path), str(path_of(conn, scratch))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from backups.engines.base import Check, Progress
-from backups.engines.files import disk_errors
+from backups.engines.files import disk_errors, head_of
 from backups.engines.sqlite.place import sidecars
 from backups.exceptions import BackupError
 from backups.manifest import READ_BYTES
@@ -20,11 +20,7 @@ HEADER = b"SQLite format 3\0"
 
 def kind_of(path: Path) -> str:
     """What it is, or "" for what is no SQLite database."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            head = file.read(512)
-    except OSError:
-        return ""
+    head = head_of(path, 512)
     if head.startswith(HEADER):
         return PLAIN
     if not head.startswith(b"\x1f\x8b"):
@@ -34,6 +30,17 @@ def kind_of(path: Path) -> str:
     except zlib.error:
         return ""
     return PACKED if found == HEADER else ""
+
+
+def loaded_bytes(path: Path) -> int:
+    """How large it is unpacked. gzip keeps that in its last four bytes, as far as it fits in there."""
+    size = path.stat().st_size
+    if kind_of(path) == PLAIN:
+        return size
+    with open(path, "rb") as file:
+        file.seek(-4, os.SEEK_END)
+        told = int.from_bytes(file.read(4), "little")
+    return told if told > size else size * 4
 
 
 def load(path: Path, target: Path, progress: Progress, check: Check) -> None:

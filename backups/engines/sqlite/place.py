@@ -61,6 +61,11 @@ def sidecars(path: Path) -> Iterator[Path]:
     return (path.with_name(path.name + suffix) for suffix in SIDECARS)
 
 
+def sees_everybody() -> bool:
+    """Whether `holders` may look at the processes of every account. Those of other containers it never sees."""
+    return os.geteuid() == 0
+
+
 def holders(path: Path) -> list[str]:
     """Other processes that have the file open, as far as this account may look: `name (number)`."""
     try:
@@ -106,8 +111,7 @@ def exchange(live: Path, incoming: Path, aside: Path, check: Check) -> None:
             _move_sidecars(incoming, live)
             return  # an earlier attempt has done it
         if same(live, incoming):
-            _move_sidecars(incoming, live)
-            incoming.unlink()
+            _take_back(live, incoming)
             fsync_folder(live.parent)
             return
         _settle(live)
@@ -116,9 +120,25 @@ def exchange(live: Path, incoming: Path, aside: Path, check: Check) -> None:
             if not same(live, aside):
                 link(live, aside)
             _move_sidecars(live, aside)
-        os.rename(incoming, live)
+        try:
+            os.rename(incoming, live)
+        except FileNotFoundError:  # a successor has taken this over, put everything back, and removed it
+            _take_back(live, aside)
+            raise
         _move_sidecars(incoming, live)
+        if using := holders(aside):  # somebody has opened it between the last look and the rename
+            os.link(live, incoming)
+            os.rename(aside, live)
+            _move_sidecars(aside, live)
+            raise _in_use(live, ", ".join(using[:5]))
         fsync_folder(live.parent)
+
+
+def _take_back(live: Path, aside: Path) -> None:
+    """The live file loses its second name, and gets back what had gone along with that."""
+    if same(live, aside):
+        _move_sidecars(aside, live)
+        aside.unlink()
 
 
 def link(source: Path, target: Path) -> None:
@@ -149,6 +169,7 @@ def _settle(live: Path) -> None:
     """Bring everything of the live database into its one file. Raises BackupError while somebody uses it."""
     if not live.exists():
         return
+    broken = False
     try:
         uri = f"file:{quote(str(live))}?mode=rw"
         with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)) as session:
@@ -156,12 +177,17 @@ def _settle(live: Path) -> None:
             session.execute("COMMIT")
             session.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.OperationalError as error:
-        raise _in_use(live, str(error)) from error
+        if "locked" in str(error) or "busy" in str(error):
+            raise _in_use(live, str(error)) from error
+        raise BackupError(
+            f"SQLite cannot open {live} for writing ({error}). Correct owner and mode of the file and its folder, and "
+            "run the worker as the account of the application, or as root."
+        ) from error
     except sqlite3.DatabaseError:
-        return  # broken: it is set aside as it is
+        broken = True  # it is set aside as it is, with what lies beside it
     if using := holders(live):
         raise _in_use(live, ", ".join(using[:5]))
-    if any(path.exists() for path in sidecars(live)):  # the last connection removes them
+    if not broken and any(path.exists() for path in sidecars(live)):  # the last connection removes them
         raise _in_use(live, "its log is still in use")
 
 

@@ -237,7 +237,7 @@ def _copy(source: Session, plain: Path, pages: int, progress: Progress, check: C
             if time.monotonic() - moved > STUCK_S:
                 raise sqlite3.OperationalError("database is locked")
             return
-        if last is not None and remaining > last:
+        if last is not None and remaining >= last:
             restarts, began = restarts + 1, datetime.now(UTC)
             if restarts > RESTARTS:
                 raise _TooBusy

@@ -42,12 +42,12 @@ class Command(OperationCommand):
 
 def _archive(word: str) -> Archive:
     archives = Archive.objects.with_place()
-    if word.isdecimal():
-        found = archives.filter(pk=int(word)).first()
+    named = list(archives.filter(name=word).order_by("-pk")[:10])
+    if not named and word.isdecimal():
+        found = archives.filter(pk=int(word)).first() if len(word) < 19 else None
         if found is None:
             raise BackupError(f"There is no archive with the number {word}.")
         return found
-    named = list(archives.filter(name=word).order_by("-pk")[:10])
     if not named:
         raise BackupError(f"There is no archive “{word}”. The list of archives shows names and numbers.")
     if len(named) > 1:

@@ -13,6 +13,8 @@ from core.exceptions import PortalError
 from core.models import User
 from core.scopes import SCOPES
 
+NOTHING = {"seconds": None, "bytes": None}  # which the other commands tell of an operation
+
 
 class Command(BaseCommand):
     help = "Make an API token that acts for a person. It is printed this once and kept nowhere."
@@ -27,17 +29,27 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         owner = User.objects.filter(username=options["user"]).first()
-        if owner is None:
-            raise CommandError(f"There is no person with the user name “{options['user']}”.")
         try:
+            if owner is None:
+                raise PortalError(f"There is no person with the user name “{options['user']}”.")
             token, secret = issue_token(
                 owner, name=options["name"], scopes=options["scopes"], days=options["days"], by=None
             )
         except PortalError as error:
+            if options["json"]:
+                self.stdout.write(json.dumps({**NOTHING, "id": None, "state": "refused", "message": error.message}))
             raise CommandError(error.message) from error
+        said = f"It acts for {owner} until {token.expires_at:%F %H:%M} UTC and is not shown again."
         if options["json"]:
-            found = {"id": token.pk, "user": owner.get_username(), "scopes": token.scopes}
-            self.stdout.write(json.dumps({**found, "expires_at": token.expires_at.isoformat(), "token": secret}))
+            found: dict[str, Any] = {
+                **NOTHING,
+                "id": token.pk,
+                "state": "issued",
+                "message": said,
+                "user": owner.get_username(),
+            }
+            found |= {"scopes": token.scopes, "expires_at": token.expires_at.isoformat(), "token": secret}
+            self.stdout.write(json.dumps(found))
         else:
-            self.stderr.write(f"It acts for {owner} until {token.expires_at:%F %H:%M} UTC and is not shown again.")
+            self.stderr.write(said)
             self.stdout.write(secret)
