@@ -106,6 +106,8 @@ def create(wish: Wish, *, by: User, key: str) -> Operation:
 
     Raises Invalid for a value that does not do, PortalError when the server does not answer; then nothing is written.
     """
+    if earlier := Operation.objects.filter(idempotency_key=key or None).first():
+        return earlier  # a second click
     facts = look(wish)
     reference, written = wish.password, None
     if wish.password and not wish.is_reference:
@@ -113,7 +115,7 @@ def create(wish: Wish, *, by: User, key: str) -> Operation:
         reference = f"file:{written}"
     try:
         with transaction.atomic(), set_actor(by):
-            plan = _write(wish, reference)
+            plan = _write(wish, reference, by)
             catalog.pin_identity(plan.target, TargetFacts(facts.system_identifier, facts.version), by=by)
             return actions.request_backup(plan, by=by, reason="The first backup", key=key)
     except BaseException:
@@ -122,11 +124,21 @@ def create(wish: Wish, *, by: User, key: str) -> Operation:
         raise
 
 
-def _write(wish: Wish, reference: str) -> Plan:
-    service = _saved(Service(name=wish.service, slug=slugify(wish.service)))
+def _write(wish: Wish, reference: str, by: User) -> Plan:
+    """A service and an environment that are there already are used."""
+    place = {"via": None, "host__iexact": wish.host, "port": wish.port, "database": wish.database}
+    if there := DatabaseTarget.objects.named().filter(**place).first():
+        raise Invalid({"database": [f"The catalog has this database already: {there}. Add a plan for it instead."]})
+    service = Service.objects.filter(name__iexact=wish.service).first() or _saved(
+        Service(name=wish.service, slug=slugify(wish.service), time_zone=by.time_zone)
+    )
     label = Environment.Kind(wish.kind).label if wish.kind in Environment.Kind.values else wish.kind
-    environment = _saved(Environment(service=service, name=label, slug=wish.kind, kind=wish.kind))
-    component = Component(environment=environment, name="Database", kind=Component.Kind.DATABASE)
+    environment = Environment.objects.filter(service=service, kind=wish.kind).first() or _saved(
+        Environment(service=service, name=label, slug=wish.kind, kind=wish.kind)
+    )
+    names = set(Component.objects.filter(environment=environment).values_list("name", flat=True))
+    name = "Database" if "Database" not in names else f"Database {wish.database}"
+    component = Component(environment=environment, name=name, kind=Component.Kind.DATABASE)
     component.rto, component.rpo = wish.rto, wish.rpo
     _saved(component)
     # A database is renamed from another one during a restore; the one that every server has may be the very one.
@@ -144,7 +156,10 @@ def _write(wish: Wish, reference: str) -> Plan:
         )
     )
     values: dict[str, Any] = {"keep_days": wish.keep_days, "folder": slugify(f"{service.slug}-{wish.database}")}
-    plan = Plan(name=f"{wish.service} nightly", target=target, storage=_storage(wish.folder), **values)
+    title = f"{service.name} nightly"
+    if Plan.objects.filter(name=title).exists():
+        title = f"{service.name} {wish.database} nightly"
+    plan = Plan(name=title, target=target, storage=_storage(wish.folder), **values)
     _checked(plan)
     return actions.save_plan(plan, cron=f"{wish.at.minute} {wish.at.hour} * * *", misfire="", enabled=True)
 

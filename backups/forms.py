@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,9 @@ class AdoptForm(forms.Form):
         cleaned["sources"] = [*cleaned.get("found", []), *([other] if other else [])]
         if other and not other.startswith("/"):
             raise forms.ValidationError("Write the whole path of the backup, beginning with “/”.")
+        path = Path(os.path.normpath(other))
+        if other and not any(path.is_relative_to(folder) and path != folder for folder in self.look.folders):
+            raise forms.ValidationError("The path is not below one of the folders above. Move the backup there first.")
         if not cleaned["sources"] and not self.errors:
             raise forms.ValidationError("Tick one or more backups, or write the path of one.")
         return cleaned
@@ -172,7 +176,9 @@ class RestoreForm(forms.Form):
 class FirstServiceForm(forms.Form):
     """At most a dozen questions between an empty portal and the first verified backup."""
 
-    service = forms.CharField(max_length=80, help_text="What people call it, for example Web shop.")
+    service = forms.CharField(
+        max_length=80, help_text="What people call it, for example Web shop. One that is there already is used."
+    )
     kind = forms.ChoiceField(label="Environment", choices=Environment.Kind.choices)
     host = forms.CharField(
         max_length=253,
@@ -196,7 +202,12 @@ class FirstServiceForm(forms.Form):
         validators=[validate_storage_root],
         help_text="On the worker's machine. It must be there, unless it lies in the portal's own data folder.",
     )
-    at = forms.TimeField(label="Every day at", initial="02:00", widget=TimeInput)
+    at = forms.TimeField(
+        label="Every day at",
+        initial="02:00",
+        widget=TimeInput,
+        help_text="In the time zone of the service, which for a new one is yours.",
+    )
     keep_days = forms.IntegerField(
         label="Keep archives (days)", required=False, initial=30, min_value=1, help_text="Empty: for ever."
     )

@@ -321,11 +321,18 @@ class Restore(models.Model):
         return self.measured <= self.rto
 
     @property
+    def is_undone(self) -> bool:
+        """The database from before is back; what had been restored is kept aside, or was removed since."""
+        undo = self.undo_operation
+        dropped = self.safety_copy == self.SafetyCopy.DROPPED
+        return self.safety_copy == self.SafetyCopy.PUT_BACK or bool(
+            dropped and undo and undo.state == Operation.State.SUCCEEDED
+        )
+
+    @property
     def status(self) -> str:
-        return "warn" if self.safety_copy == self.SafetyCopy.PUT_BACK else self.operation.status
+        return "warn" if self.is_undone else self.operation.status
 
     @property
     def state_word(self) -> str:
-        if self.safety_copy == self.SafetyCopy.PUT_BACK:
-            return "Undone"
-        return self.operation.state_word
+        return "Undone" if self.is_undone else self.operation.state_word

@@ -247,6 +247,11 @@ class PortalAdmin(PortalMixin, admin.ModelAdmin):
             context["detail_url"] = detail_url(obj)
         return super().render_change_form(request, context, *args, **kwargs)
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, set[str], list[Any]]:
+        """What hangs on it goes along, or holds it back, also where nobody deletes it by hand."""
+        going, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        return going, counts, set() if self.has_delete_permission(request) else lacking, protected
+
     def render_delete_form(self, request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
         obj = context["object"]
         context["environment_band"] = self.environment_of(obj) or ALL_ENVIRONMENTS

@@ -17,7 +17,7 @@ from django.views.decorators.cache import never_cache
 from core import actions
 from core.admin_site import Headline, ReadOnlyAdmin, register
 from core.audit import track
-from core.buttons import Button, signed_in
+from core.buttons import KEY_FIELD, Button, new_key, signed_in
 from core.exceptions import PortalError
 from core.models import ApiToken
 from core.scopes import SCOPES
@@ -26,6 +26,7 @@ from core.templatetags.portal import ago, status
 track(ApiToken, exclude=("last_used_at",), mask=("sha256",))
 
 MAKE = "core.issue_apitoken"
+USED_KEYS = "token-pages-sent"  # in the session
 
 
 class TokenForm(forms.Form):
@@ -90,8 +91,14 @@ class ApiTokenAdmin(ReadOnlyAdmin):
             return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
         form = TokenForm(request.POST if request.method == "POST" else None)
         context = {**self.admin_site.each_context(request), "title": "New API token", "form": form, "opts": self.opts}
-        if form.is_valid():
+        context["request_key"] = key = request.POST.get(KEY_FIELD) or new_key()
+        used = request.session.get(USED_KEYS, [])
+        if form.is_valid() and key in used:
+            form.add_error(None, "This page was sent already, and the token was shown then. Begin anew for another.")
+            context["request_key"] = new_key()
+        elif form.is_valid():
             try:
+                request.session[USED_KEYS] = [*used[-20:], key]
                 me = signed_in(request)
                 context["token"], context["secret"] = actions.issue_token(me, **form.cleaned_data, by=me)
             except PortalError as error:

@@ -89,6 +89,7 @@ def _tell(function: Receiver, event: Event) -> None:
 
 def operation_ended(operation: Operation) -> Event:
     """Tell that an operation has ended. Its row is locked by the caller."""
+    operation.refresh_from_db(fields=["started_at", "ended_at", "result"])  # a claim is written by the database's clock
     by = operation.requested_by
     return publish(
         OPERATION_ENDED,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import transaction
+from django.db.models import Q
 
 from operations.exceptions import Refused
 from operations.models import Operation, OperationLock
@@ -57,4 +58,16 @@ def holder_of(operation: Operation) -> Operation | None:
 
 
 def release(operation: Operation) -> None:
+    """Let go; who waits for these locks is rung at the control loop's next round and not some seconds later."""
+    keys = list(OperationLock.objects.filter(operation=operation).values_list("key", flat=True))
     OperationLock.objects.filter(operation=operation).delete()
+    if keys:
+        # After the commit: whoever claims such an operation now holds its row and waits for these very locks.
+        transaction.on_commit(lambda: _ring_soon(keys), robust=True)
+
+
+def _ring_soon(keys: list[str]) -> None:
+    wants = Q()
+    for key in keys:
+        wants |= Q(lock_keys__contains=[key])
+    Operation.objects.filter(wants, state=Operation.State.QUEUED).update(dispatched_at=None)

@@ -97,6 +97,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     list_display_links = ("shown_event",)
     phone_columns = ("shown_event", "shown_state", "webhook", "when")
     list_filter = ("state", "webhook")
+    live_template = "core/partials/live_headline.html"
     detail_fields = (
         "webhook",
         "event",
@@ -122,6 +123,9 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
         return Delivery.objects.with_names()
+
+    def is_final(self, obj: Delivery) -> bool:
+        return obj.state != Delivery.State.PENDING or bool(obj.tries)  # what waits for an hour is not polled
 
     def headline(self, request: HttpRequest, obj: Delivery) -> Headline:
         return Headline(obj.status, obj.state_word, obj.message or obj.event.sentence)

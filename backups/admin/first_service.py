@@ -13,6 +13,7 @@ from django.template.response import TemplateResponse
 from backups import first_service
 from backups.first_service import Invalid, Wish
 from backups.forms import FirstServiceForm
+from backups.models import Plan
 from core.admin_site import site
 from core.buttons import KEY_FIELD, new_key, signed_in
 from core.exceptions import PortalError
@@ -93,7 +94,8 @@ def _form(
 ) -> HttpResponse:
     context = {
         **site.each_context(request),
-        "title": "Back up my first database",
+        "title": "Back up a database" if Plan.objects.exists() else "Back up my first database",
+        "retype": request.method == "POST" and bool(request.POST.get("password")),
         "form": form,
         "request_key": key,
         "finding": finding or ("neutral", "Fill in host, database and user and the connection is tested here."),

@@ -71,7 +71,8 @@ class RestoreAdmin(ReadOnlyAdmin):
             form=TypedNameForm,
             form_kwargs=lambda request, restore: {"expected": restore.safety_database},
             consequence=lambda restore: (
-                f"The database {restore.safety_database} is dropped for good; after that the restore cannot be undone."
+                f"The database {restore.safety_database} is dropped for good; "
+                + ("it holds what had been restored." if restore.is_undone else "after that nothing can be undone.")
             ),
             context=lambda request, restore: dry_run(
                 "backups.drop_safety_copy", "Remove the safety copy", {"restore": restore.pk}
@@ -87,7 +88,8 @@ class RestoreAdmin(ReadOnlyAdmin):
         return Restore.objects.with_place()
 
     def headline(self, request: HttpRequest, obj: Restore) -> Headline:
-        return Headline(obj.status, obj.state_word, obj.operation.message)
+        told_by = obj.undo_operation if obj.is_undone and obj.undo_operation else obj.operation
+        return Headline(obj.status, obj.state_word, told_by.message)
 
     def is_final(self, obj: Restore) -> bool:
         undoing = obj.undo_operation is not None and not obj.undo_operation.is_final

@@ -149,7 +149,7 @@ class Adopt(Backup):
     def on_end(self) -> None:
         """As after a backup, but nothing is cleaned up for it."""
         Archive.objects.filter(operation=self.operation, state=Archive.State.CREATING).update(
-            state=Archive.State.FAILED
+            state=Archive.State.FAILED, keep=False
         )
 
     def retry(self, *, by: User | None, reason: str, key: str) -> Operation:

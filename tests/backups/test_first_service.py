@@ -101,8 +101,23 @@ def test_a_double_click_makes_one(database, ada):
     values = {**form.fields, **answers(database)}
     assert ada.post(ADDRESS, values).status_code == 302
     again = ada.post(ADDRESS, values)
-    assert again.status_code == 200 and "already exists" in page_of(again).text
+    assert again.status_code == 302 and again["Location"] == Operation.objects.get().get_absolute_url()
     assert Operation.objects.count() == Plan.objects.count() == 1
+
+
+def test_a_second_database_of_a_service_joins_the_first(database, ada, settings):
+    assert send(ada, answers(database)).status_code == 302
+    other = factories.sample_database(database.server)
+    try:
+        response = send(ada, {**answers(database), "database": other.name})
+        assert response.status_code == 302, page_of(response).text
+        first, second = DatabaseTarget.objects.order_by("pk")
+        assert second.component.environment == first.component.environment and second.component != first.component
+        assert Service.objects.count() == 1 and Plan.objects.count() == 2
+        again = send(ada, {**answers(database), "database": other.name})
+        assert again.status_code == 200 and "has this database already" in page_of(again).text
+    finally:
+        factories.drop_databases(database.server, other.name)
 
 
 def test_a_reference_is_taken_as_it_is(database, ada, settings, monkeypatch):

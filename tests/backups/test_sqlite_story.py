@@ -114,9 +114,14 @@ class TestStory:
         restore.refresh_from_db()
         assert values(till.live) == lost
         assert values(till.live.with_name(restore.safety_database)) == before
+        assert restore.is_undone
         till.done(actions.request_drop_safety_copy(restore, by=till.operator))
         assert till.names() == ["till.db"]
         till.assert_nothing_left()
+        restore = Restore.objects.get()
+        assert restore.state_word == "Undone", "it stays so when what was kept aside is gone"
+        page = factories.browser(till.operator).get(restore.get_absolute_url()).content.decode()
+        assert "is again what it was before the restore" in page
 
     def test_beside_under_another_name(self, till):
         archive = till.done(till.back_up()).archive

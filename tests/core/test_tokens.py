@@ -94,6 +94,15 @@ class TestPages:
         trail = LogEntry.objects.get_for_object(token).get()
         assert trail.actor == olga and token.sha256 not in str(trail.changes)
 
+    def test_a_page_that_is_sent_again_makes_no_second_one(self, olga):
+        """As a reload of the page with the token does."""
+        client = browser(olga)
+        form = page_of(client.get(NEW)).post
+        values = {**form.fields, "name": "CI", "scopes": ["read"], "days": "30"}
+        assert 'id="secret"' in client.post(NEW, values).content.decode()
+        text = client.post(NEW, values).content.decode()
+        assert ApiToken.objects.count() == 1 and 'id="secret"' not in text and "was sent already" in text
+
     def test_what_was_typed_wrong_comes_back_with_a_sentence(self, olga):
         answer = browser(olga).post(NEW, {"name": "CI", "scopes": ["all"], "days": "999"})
         assert answer.status_code == 200 and "secret" not in page_of(answer).post.fields

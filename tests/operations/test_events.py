@@ -102,6 +102,7 @@ class TestTheEndOfAnOperation:
         engine.run(operation.pk, "worker-2")  # a second message changes nothing
         event = Event.objects.get(operation=operation)
         assert (event.name, event.data["state"]) == (events.OPERATION_ENDED, state)
+        assert event.data["seconds"] is not None
         assert event.data["id"] == operation.pk and event.data["procedure"] == operation.procedure
         assert fresh(operation).state == state
 

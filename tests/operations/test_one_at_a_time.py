@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from django.db.models.functions import Now
 
 from core.models import User
 from operations import actions, control, engine, lifecycle, locks
@@ -37,6 +38,15 @@ def test_a_schedule_waits_for_the_lock(ask: Ask, script: Script) -> None:
     assert run(waiting).state == "queued"
     run(holder)
     assert run(waiting).state == "succeeded"
+
+
+def test_who_waits_for_a_lock_is_rung_as_soon_as_it_is_let_go(ask: Ask, script: Script) -> None:
+    holder = ask(lock_keys=["database:1"])
+    waiting = ask(lock_keys=["database:1", "archive:2"], wait_for_locks=True)
+    other = ask(lock_keys=["database:3"], wait_for_locks=True)
+    Operation.objects.update(dispatched_at=Now())
+    run(holder)
+    assert fresh(waiting).dispatched_at is None and fresh(other).dispatched_at is not None
 
 
 def test_of_many_clicks_one_gets_the_lock(ask: Ask) -> None:

@@ -49,6 +49,13 @@ class TestSettingUp:
         assert "errorlist" in text and sentence in text
         assert wrong.get("url", FIELDS["url"]) in text
 
+    def test_one_goes_with_what_was_sent_to_it(self, ada):
+        webhook = DeliveryFactory().webhook
+        url = f"/webhooks/webhook/{webhook.pk}/delete/"
+        form = page_of(ada.get(url)).post
+        assert ada.post(url, form.fields).status_code == 302
+        assert not Webhook.objects.exists() and not Delivery.objects.exists()
+
     @pytest.mark.parametrize("field", ["name", "url", "secret_ref"])
     def test_the_database_wants_it_whole(self, db, field):
         with pytest.raises(IntegrityError), transaction.atomic():

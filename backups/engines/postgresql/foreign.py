@@ -21,7 +21,9 @@ from backups.engines.base import Check, Connection, Progress, Runner
 from backups.engines.files import head_of
 from backups.engines.postgresql.connect import Clients, conninfo
 from backups.exceptions import BackupError
+from core.exceptions import PortalError
 from operations.commands import Command
+from operations.exceptions import CommandFailed
 
 CUSTOM, TAR, DIRECTORY = "pg_dump, custom format", "pg_dump, tar format", "pg_dump, directory format"
 SCRIPT, PACKED_SCRIPT = "SQL script of pg_dump", "SQL script of pg_dump, gzip"
@@ -129,9 +131,25 @@ def load(
         script = Script(cast(BinaryIO, opened), path)
         try:
             run(command, on_line=lambda stream, line: check(), stdin=cast(BinaryIO, script))
+        except CommandFailed as error:
+            raise _explained(path, error) from error
         finally:
             progress(min(file.tell(), size), size, "bytes")
     script.ensure_whole()
+
+
+def _explained(path: Path, error: CommandFailed) -> PortalError:
+    said = error.result.stderr
+    if "cannot run inside a transaction block" in said:
+        return BackupError(
+            f"{path} makes or drops a database of its own: it was made with pg_dump --create. That is not run here. "
+            "Make a dump without it, or take these lines out of the script."
+        )
+    if "backslash commands are restricted" in said:
+        return BackupError(
+            f"{path} holds commands of psql, which are not run. Use a script as pg_dump makes it, of one database."
+        )
+    return error
 
 
 class Script(io.RawIOBase):

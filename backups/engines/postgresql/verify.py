@@ -46,7 +46,7 @@ def verify(
         )
     _check_contents(clients, folder, manifest, run)
     sentence = (
-        f"Read {len(manifest.files)} files completely; {rows} rows in {len(manifest.tables)} tables are all there."
+        f"Read {len(manifest.files)} files completely; {rows:,} rows in {len(manifest.tables)} tables are all there."
         if manifest.tables
         else f"Read {len(manifest.files)} files completely. The database had no tables: nothing to compare."
     )

@@ -17,7 +17,7 @@ NOTHING = {"seconds": None, "bytes": None}  # which the other commands tell of a
 
 
 class Command(BaseCommand):
-    help = "Make an API token that acts for a person. It is printed this once and kept nowhere."
+    help = "Make an API token that acts for a person. It is printed this once; the portal keeps only a digest."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         allows = "; ".join(f"{word}: {what}" for word, what in SCOPES.items())
