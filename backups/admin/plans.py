@@ -75,8 +75,8 @@ class PlanAdmin(PortalAdmin):
             form=AdoptForm,
             form_kwargs=lambda request, plan: {"plan": plan},
             consequence="Each is loaded into a scratch database beside the live one and backed up from there as an "
-            "archive of this plan, which is kept for good. The files stay as they are. A script runs as the account of "
-            "the database: adopt only what you trust.",
+            "archive of this plan, which is kept for good. The files stay as they are. What is in a dump runs with the "
+            "rights of the database's account: adopt only what you trust.",
             template="backups/adopt_confirm.html",
             icon="box",
         ),
