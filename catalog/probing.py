@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -38,6 +38,9 @@ def question_of(probe: Probe) -> Question:
 def allowed_in(environment: Environment) -> Allowed:
     """What an environment lets its probes ask beside public addresses."""
     return Allowed(parse_networks([line for line in environment.allowed_networks.splitlines() if line.strip()]))
+
+
+Note = Callable[[Probe, Finding], None]
 
 
 def ask(probe: Probe, run: Run) -> Finding:
@@ -93,15 +96,19 @@ def record(probe: Probe, finding: Finding) -> None:
     ProbeResult.objects.filter(probe=probe).exclude(pk__in=list(kept.values_list("pk", flat=True))).delete()
 
 
-def wait_until_good(probes: Iterable[Probe], run: Run, limit_s: float) -> str:
-    """Ask until all are good; a sentence about the first that is not when the time is over, else an empty text."""
+def wait_until_good(probes: Iterable[Probe], run: Run, limit_s: float, note: Note) -> str:
+    """Ask until all are good; a sentence about the first that is not when the time is over, else an empty text.
+
+    `note` is told the last answer of each.
+    """
     waiting = list(probes)
     give_up = time.monotonic() + limit_s
     while waiting:
         finding = ask(waiting[0], run)
         if finding.is_good:
-            waiting.pop(0)
+            note(waiting.pop(0), finding)
         elif time.monotonic() > give_up:
+            note(waiting[0], finding)
             return f"{waiting[0].name}: {finding.sentence}"
         else:
             time.sleep(PAUSE_S)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from backups.exceptions import BackupError
 from backups.procedures.base import TargetProcedure
 from catalog.models import Probe
-from catalog.probing import ask, wait_until_good
+from catalog.probes import Finding
+from catalog.probing import ask, record, wait_until_good
 from catalog.service_control import ServiceControl, control_for
 from operations.context import StepContext
 
@@ -55,9 +56,15 @@ class AroundService(TargetProcedure):
             return
         control = self.service(ctx)
         limit_s = control.ready_timeout_s if control is not None else READY_WITHOUT_CONTROL_S
-        if sentence := wait_until_good(probes, ctx.run, limit_s):
+        sentence = wait_until_good(probes, ctx.run, limit_s, lambda probe, finding: self._note(ctx, probe, finding))
+        if sentence:
             raise BackupError(f"Not ready within {limit_s:g} s. {sentence}")
         ctx.log(f"Ready: {', '.join(probe.name for probe in probes)}.")
+
+    def _note(self, ctx: StepContext, probe: Probe, finding: Finding) -> None:
+        """What a restore has asked is an answer like any other."""
+        with ctx.fenced():
+            record(probe, finding)
 
     def run_smoke_probes(self, ctx: StepContext) -> None:
         """What is marked “smoke test” must be good; the first that is not ends the step."""
@@ -65,6 +72,7 @@ class AroundService(TargetProcedure):
             return
         for probe in Probe.objects.for_use(self.target.component.environment, Probe.Use.SMOKE):
             finding = ask(probe, ctx.run)
+            self._note(ctx, probe, finding)
             ctx.log(f"{probe.name}: {finding.sentence}")
             if not finding.is_good:
                 raise BackupError(f"The smoke test “{probe.name}” failed: {finding.sentence}")

@@ -339,6 +339,8 @@ class TestProbes:
         operation = shop.done(shop.restore(shop.archive()))
         log = shop.log_of(operation)
         assert f"Ready: {ready.name}." in log and f"{smoke.name}: Ended with 0." in log and unasked.name not in log
+        asked = dict(Probe.objects.values_list("name", "state"))
+        assert asked == {ready.name: "ok", smoke.name: "ok", unasked.name: "unknown"}
 
     @pytest.mark.parametrize("use", ["ready", "smoke"])
     def test_one_that_is_not_good_puts_the_old_database_back(self, shop, service, use):
@@ -347,6 +349,8 @@ class TestProbes:
         operation = shop.run(shop.restore(shop.archive()))
         assert operation.state == FAILED
         assert probe.name in operation.message and "orders page is broken" in operation.message
+        probe.refresh_from_db()
+        assert probe.state == "bad" and "orders page is broken" in probe.sentence
         assert shop.database.rows()["orders"] == 100
         shop.assert_nothing_left()
 
