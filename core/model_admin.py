@@ -234,9 +234,9 @@ class PortalAdmin(PortalMixin, admin.ModelAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Who may only look has the detail page; a form that cannot be sent helps nobody."""
-        if not self.has_change_permission(request):
-            raise PermissionDenied(f"Your role does not allow you to edit {self.opts.verbose_name_plural}.")
+        """Who may only look is led to the detail page; a form that cannot be sent helps nobody."""
+        if not self.has_change_permission(request) and request.method in ("GET", "HEAD"):
+            return HttpResponseRedirect(detail_url(self.visible_object(request, object_id)))
         return super().change_view(request, object_id, form_url, extra_context)
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:

@@ -65,13 +65,10 @@ class Portal:
     def dumps_held(self, database: str) -> Iterator[None]:
         """Every dump of the database waits inside its step until the block ends.
 
-        Of all that a backup does, pg_dump alone reads the publications. A session that has to make the server's cache
-        of the catalog anew reads them too, so one comes before.
+        Of all that a backup does, pg_dump alone reads the parsers for text search.
         """
-        with self.target(database):
-            pass
         with self.target(database, autocommit=False) as session:
-            session.execute("LOCK TABLE pg_catalog.pg_publication IN ACCESS EXCLUSIVE MODE")
+            session.execute("LOCK TABLE pg_catalog.pg_ts_parser IN ACCESS EXCLUSIVE MODE")
             yield
             session.rollback()
 
