@@ -28,6 +28,7 @@ from catalog.models import Component, DatabaseTarget, Environment, Host, Service
 from catalog.secrets import SecretReference, store
 from core.models import User
 from core.templatetags.portal import filesize_si
+from core.words import counted
 from operations.models import Operation
 
 
@@ -86,19 +87,20 @@ def look(wish: Wish) -> ServerFacts:
     return engine_for(DatabaseTarget()).inspect(conn)
 
 
-def tell(facts: ServerFacts) -> str:
-    """What was found, in a sentence, with what a later restore would lack."""
-    found = f"Connected: PostgreSQL {facts.version}, {filesize_si(facts.database_bytes)}, {len(facts.tables)} tables."
-    lacks = []
-    if not facts.can_create_databases:
-        lacks.append("create databases")
-    if not facts.can_terminate:
-        lacks.append("end other sessions")
-    if not facts.bypasses_row_security:
-        lacks.append("read rows behind row security")
+def tell(facts: ServerFacts) -> tuple[str, str]:
+    """Status and sentence: what was found, and what a later restore would lack."""
+    tables = counted(len(facts.tables), "table")
+    found = f"Connected: PostgreSQL {facts.version}, {filesize_si(facts.database_bytes)}, {tables}."
+    role = f"“{facts.role}”"
+    rights = {
+        f"ALTER ROLE {role} CREATEDB": facts.can_create_databases,
+        f"GRANT pg_signal_backend TO {role}": facts.can_terminate,
+        f"ALTER ROLE {role} BYPASSRLS, where row security is used": facts.bypasses_row_security,
+    }
+    lacks = [statement for statement, there in rights.items() if not there]
     if lacks:
-        return f"{found} The role “{facts.role}” may not {', '.join(lacks)}, which a restore in place needs."
-    return f"{found} The role “{facts.role}” may do all that backups and restores need."
+        return "warn", f"{found} Backups work. A restore in place will also need: {'; '.join(lacks)}."
+    return "ok", f"{found} The role {role} may do all that backups and restores need."
 
 
 def create(wish: Wish, *, by: User, key: str) -> Operation:

@@ -172,6 +172,16 @@ class RestoreForm(forms.Form):
         if archive.is_restore_point:
             del self.fields["override_reason"]
 
+    def clean(self) -> dict[str, Any]:
+        """What the action refuses too, said beside the field and all at once."""
+        cleaned = super().clean() or self.cleaned_data
+        if cleaned.get("reason_kind") == Restore.Reason.OTHER and not cleaned.get("reason", "").strip():
+            self.add_error("reason", "Say why you restore when the reason is none of the usual ones.")
+        into, typed = cleaned.get("into"), cleaned.get("typed_name")
+        if into and typed and into != typed:
+            self.add_error("typed_name", f"The name you typed is not the database's. Type {into} exactly to confirm.")
+        return cleaned
+
 
 class FirstServiceForm(forms.Form):
     """At most a dozen questions between an empty portal and the first verified backup."""

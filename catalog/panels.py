@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import F
 from django.http import HttpRequest
 
 from catalog.models import Probe
@@ -25,4 +26,11 @@ def probes(request: HttpRequest) -> dict[str, Any]:
     worrying = Probe.objects.with_place().worrying()
     shown = list(worrying.order_by("-asked_at")[:SHOWN])
     count = len(shown) if len(shown) < SHOWN else worrying.count()
-    return {"probes": shown, "any": bool(shown) or Probe.objects.exists(), "count": count, "url": list_url(Probe)}
+    newest = list(Probe.objects.order_by(F("asked_at").desc(nulls_last=True)).values_list("asked_at", flat=True)[:1])
+    return {
+        "probes": shown,
+        "any": bool(newest),
+        "asked": newest != [None],
+        "count": count,
+        "url": list_url(Probe),
+    }

@@ -15,6 +15,17 @@ from operations import events
 from operations.models import Event
 
 
+def _flat(data: dict[str, Any], start: str = "") -> dict[str, Any]:
+    """Values by their path, such as `result.bytes`."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{start}{name}.")
+        else:
+            found[f"{start}{name}"] = "–" if value is None or value == "" else value
+    return found
+
+
 @register(Event)
 class EventAdmin(ReadOnlyAdmin):
     """News of the portal."""
@@ -34,7 +45,7 @@ class EventAdmin(ReadOnlyAdmin):
 
     def facts(self, request: HttpRequest, obj: Event) -> list[tuple[str, Any]]:
         about = format_html('<a href="{}">{} {}</a>', obj.url, obj.subject_type, obj.subject_id) if obj.url else "–"
-        return [("When", ago(obj.at)), ("About", about), *sorted(obj.data.items())]
+        return [("When", ago(obj.at)), ("About", about), *sorted(_flat(obj.data).items())]
 
     @admin.display(description="What", ordering="sentence")
     def shown_sentence(self, obj: Event) -> str:

@@ -84,7 +84,7 @@ def _finding(form: FirstServiceForm) -> tuple[str, str]:
         return "neutral", f"Fill in {', '.join(missing)} and the connection is tested here."
     defaults: dict[str, Any] = {"service": "", "kind": "", "password": "", "folder": "", "at": None, "keep_days": None}
     try:
-        return "ok", first_service.tell(first_service.look(Wish(**{**defaults, **values})))
+        return first_service.tell(first_service.look(Wish(**{**defaults, **values})))
     except PortalError as error:
         return "bad", error.message
 

@@ -88,7 +88,7 @@ class PlanAdmin(PortalAdmin):
                 plan, by=signed_in(request), reason=data["reason"], key=key
             ),
             form=OptionalReasonForm,
-            consequence="The archives marked below are removed for good. What goes is decided again when it runs.",
+            consequence="What is marked as removed below goes for good. It is decided again when it runs.",
             context=lambda request, plan: {"verdicts": retention.judge(plan)},
             template="backups/prune_confirm.html",
             danger=True,

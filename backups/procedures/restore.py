@@ -21,6 +21,7 @@ from catalog.service_control import ServiceControl
 from core.models import User
 from core.scopes import RESTORE
 from core.templatetags.portal import human_duration
+from core.words import counted
 from operations.context import StepContext
 from operations.models import Operation
 from operations.procedures import AfterInterruption, PlannedStep, Step, register
@@ -180,7 +181,8 @@ class RestoreArchive(AroundService):
         differences = self.engine.compare(self.manifest, measured, server_version_num=loaded.version_num)
         if differences:
             raise BackupError(f"The loaded data differs from the archive: {'; '.join(differences[:10])}")
-        ctx.log(f"{len(self.manifest.tables)} tables and {self.manifest.rows:,} rows are as the manifest says.")
+        tables, rows = counted(len(self.manifest.tables), "table"), counted(self.manifest.rows, "row")
+        ctx.log(f"{tables} with {rows}, as the manifest says.")
 
     def swap(self, ctx: StepContext) -> None:
         conn = self.connection()

@@ -164,6 +164,15 @@ class DatabaseTarget(models.Model):
     def clean(self) -> None:
         if self.engine == self.Engine.POSTGRESQL and not self.user:
             raise ValidationError({"user": "Write the account that connects to the server."})
+        if self.engine == self.Engine.SQLITE:
+            wrong = {
+                "host": "" if self.host.startswith("/") else "Write the absolute folder of the file, such as /srv/app.",
+                "database": "Write the name of the file alone, without “/”." if "/" in self.database else "",
+                "user": "A SQLite file has no user. Empty the field." if self.user else "",
+                "password_ref": "A SQLite file has no password. Empty the field." if self.password_ref else "",
+            }
+            if errors := {field: sentence for field, sentence in wrong.items() if sentence}:
+                raise ValidationError(errors)
 
     @property
     def environment_band(self) -> EnvironmentBand:

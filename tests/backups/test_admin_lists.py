@@ -50,7 +50,7 @@ BASELINE = {
     "archive live": 8,
     "restore": 6,
     "restore live": 6,
-    "storage": 6,
+    "storage": 8,
     "operation": 11,
     "operation live": 9,
     "schedule": 8,

@@ -184,7 +184,7 @@ class TestSmallThings:
         assert "true" in engine.smoke_test(
             conn, conn.database, "SELECT count(*) = 5000 FROM orders WHERE note LIKE 'order %'"
         )
-        assert "1 tables" in engine.smoke_test(conn, conn.database, "")
+        assert "has 1 table." in engine.smoke_test(conn, conn.database, "")
         with pytest.raises(BackupError, match="False instead of true"):
             engine.smoke_test(conn, conn.database, "SELECT false")
         with pytest.raises(BackupError, match="read-only"):

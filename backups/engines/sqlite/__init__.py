@@ -49,6 +49,7 @@ from backups.manifest import (
     check_listing,
     fsync_folder,
 )
+from core.words import counted
 from operations.commands import Command
 
 VERSION = sqlite3.sqlite_version
@@ -351,7 +352,7 @@ class SQLiteEngine(BackupEngine):
         with reading(existing(conn, database)) as session:
             number = len(tables(session))
             if not query.strip():
-                return f"“{database}” opens and has {number} tables. No smoke test is set for it."
+                return f"“{database}” opens and has {counted(number, 'table')}. No smoke test is set for it."
             try:
                 with asking.limited(session, SMOKE_TEST_S):
                     row = session.execute(query.strip().removesuffix(";")).fetchone()
@@ -362,7 +363,7 @@ class SQLiteEngine(BackupEngine):
         if row is None or row[0] != 1:
             answer = str(row[0])[:100] if row else "nothing"
             raise BackupError(f"The smoke test answered {answer} instead of true: {query[:200]}")
-        return f"“{database}” has {number} tables and its smoke test answered true."
+        return f"“{database}” has {counted(number, 'table')} and its smoke test answered true."
 
     # -- what others have made ------------------------------------------------------------------------------------
 
