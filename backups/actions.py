@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -73,18 +74,16 @@ def request_backup(
             parent=parent,
             retry_of=retry_of,
         )
-        Archive.objects.create(
-            plan=plan,
-            target=plan.target,
-            storage=plan.storage,
-            operation=operation,
-            folder=plan.folder,
-            purpose=purpose,
-            reason=reason,
-        )
-        return operation
+        return _with_archive(plan, operation, purpose=purpose)
 
     return operations.request_once(key, create)
+
+
+def _with_archive(plan: Plan, operation: Operation, **fields: Any) -> Operation:
+    """The operation, with the row of the archive that it will make where the plan says now."""
+    place = {"plan": plan, "target": plan.target, "storage": plan.storage, "folder": plan.folder}
+    Archive.objects.create(operation=operation, reason=operation.reason, **place, **fields)
+    return operation
 
 
 def request_adopt(
@@ -115,22 +114,12 @@ def request_adopt(
             queue=plan.storage.host.queue,
             retry_of=retry_of,
         )
-        Archive.objects.create(
-            plan=plan,
-            target=plan.target,
-            storage=plan.storage,
-            operation=operation,
-            folder=plan.folder,
-            purpose=Archive.Purpose.ADOPTED,
-            reason=f"Adopted from {source}",
-            keep=True,
-        )
-        return operation
+        return _with_archive(plan, operation, purpose=Archive.Purpose.ADOPTED, keep=True)
 
     keys = [f"{key}/{number}" if key and number else key for number in range(len(sources))]
     with transaction.atomic():
         return [
-            operations.request_once(one, lambda one=one, source=source: create(source, one))  # type: ignore[misc]
+            operations.request_once(one, partial(create, source, one))
             for source, one in zip(sources, keys, strict=True)
         ]
 

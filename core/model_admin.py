@@ -250,7 +250,12 @@ class PortalAdmin(PortalMixin, admin.ModelAdmin):
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, set[str], list[Any]]:
         """What hangs on it goes along, or holds it back, also where nobody deletes it by hand."""
         going, counts, lacking, protected = super().get_deleted_objects(objs, request)
-        return going, counts, set() if self.has_delete_permission(request) else lacking, protected
+        theirs = {
+            str(model._meta.verbose_name)
+            for model in self.admin_site._registry
+            if request.user.has_perm(f"{model._meta.app_label}.delete_{model._meta.model_name}")
+        }
+        return going, counts, {name for name in lacking if str(name) not in theirs}, protected
 
     def render_delete_form(self, request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
         obj = context["object"]

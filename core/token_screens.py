@@ -98,9 +98,9 @@ class ApiTokenAdmin(ReadOnlyAdmin):
             context["request_key"] = new_key()
         elif form.is_valid():
             try:
-                request.session[USED_KEYS] = [*used[-20:], key]
                 me = signed_in(request)
                 context["token"], context["secret"] = actions.issue_token(me, **form.cleaned_data, by=me)
+                request.session[USED_KEYS] = [*used[-20:], key]
             except PortalError as error:
                 form.add_error(None, error.message)
         return TemplateResponse(request, "core/token_new.html", context)

@@ -17,7 +17,7 @@ from core.scopes import CONTROL
 from operations import actions, procedures
 from operations.idempotency import key_for
 from operations.models import Operation, OperationStep
-from operations.report import report
+from operations.report import described
 
 router = Router(tags=["Operations"])
 
@@ -115,20 +115,8 @@ class Filters(Schema):
 
 def shown(operation: Operation) -> dict[str, Any]:
     """An operation as the API gives it."""
-    by = operation.requested_by
-    return {
-        **report(operation),
-        "procedure": operation.procedure,
-        "title": operation.title,
-        "trigger": operation.trigger,
-        "requested_by": by.get_username() if by is not None else None,
-        "reason": operation.reason,
-        "requested_at": operation.requested_at,
-        "started_at": operation.started_at,
-        "ended_at": operation.ended_at,
-        "environment": operation.environment_label,
-        "result": operation.result,
-    }
+    names = ("reason", "requested_at", "started_at", "ended_at")
+    return {**described(operation), **{name: getattr(operation, name) for name in names}}
 
 
 def _step(step: OperationStep) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
@@ -20,13 +20,6 @@ from operations.report import report
 
 POLL_S = 0.5
 WAITED_TOO_LONG = 3
-# Options that say how to ask and answer, and not what is asked for.
-NOT_THE_REQUEST = {"key", "wait", "timeout", "json", "verbosity", "settings", "pythonpath", "traceback", "no_color"} | {
-    "force_color",
-    "skip_checks",
-    "stdout",
-    "stderr",
-}
 
 
 class OperationCommand(BaseCommand):
@@ -35,6 +28,9 @@ class OperationCommand(BaseCommand):
     Exit codes: 1 refused, failed, errored or cancelled; 3 not ended within `--timeout` (it goes on).
     The authority is a shell on the portal's host: `--as` names a person for the record, without a check of rights.
     """
+
+    asks_for: ClassVar[tuple[str, ...]] = ()
+    """The options that say what is asked for; a `--key` stands for one set of their values."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--wait", action="store_true", help="wait until it has ended")
@@ -60,8 +56,8 @@ class OperationCommand(BaseCommand):
     def _key(self, options: dict[str, Any]) -> str | None:
         if options["key"] is None:
             return None
-        asked = {name: value for name, value in options.items() if name not in NOT_THE_REQUEST}
-        return key_for("command", options["key"], json.dumps([type(self).__module__, asked], sort_keys=True).encode())
+        asked = [type(self).__module__, options["person"], *(options[name] for name in self.asks_for)]
+        return key_for("command", options["key"], json.dumps(asked).encode())
 
     def refused(self, message: str, **options: Any) -> CommandError:
         """The error to raise; with --json the answer is printed first."""

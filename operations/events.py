@@ -19,7 +19,7 @@ from typing import Any
 from django.db import DatabaseError, connection, models, transaction
 
 from operations.models import Event, Operation
-from operations.report import report
+from operations.report import described
 
 logger = logging.getLogger(__name__)
 
@@ -89,20 +89,10 @@ def _tell(function: Receiver, event: Event) -> None:
 
 def operation_ended(operation: Operation) -> Event:
     """Tell that an operation has ended. Its row is locked by the caller."""
-    operation.refresh_from_db(fields=["started_at", "ended_at", "result"])  # a claim is written by the database's clock
-    by = operation.requested_by
     return publish(
         OPERATION_ENDED,
         f"{operation.title}: {operation.state_word.lower()}. {operation.message}".strip(),
         subject=operation,
         operation=operation,
-        data={
-            **report(operation),
-            "procedure": operation.procedure,
-            "title": operation.title,
-            "trigger": operation.trigger,
-            "requested_by": by.get_username() if by is not None else None,
-            "environment": operation.environment_label,
-            "result": operation.result,
-        },
+        data=described(operation),
     )

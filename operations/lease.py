@@ -123,6 +123,7 @@ def claim(operation_id: int, worker: str) -> tuple[Operation, float] | None:
             # While being undone the message is the sentence the operation will end with.
             message=operation.message if operation.outcome else "",
         )
+        operation.refresh_from_db(fields=["started_at"])  # by the database's clock
     operation.state = Operation.State.RUNNING
     operation.worker = worker
     return operation, asked_at

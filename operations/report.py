@@ -1,4 +1,4 @@
-"""What an operation came to, for programs: the five values that commands and API give."""
+"""What an operation is and came to, for programs: commands, API and events."""
 
 from __future__ import annotations
 
@@ -16,4 +16,18 @@ def report(operation: Operation) -> dict[str, Any]:
         "seconds": round(duration.total_seconds(), 3) if duration is not None else None,
         "bytes": operation.result.get("bytes"),
         "message": operation.message,
+    }
+
+
+def described(operation: Operation) -> dict[str, Any]:
+    """The report, with what the operation is."""
+    by = operation.requested_by
+    return {
+        **report(operation),
+        "procedure": operation.procedure,
+        "title": operation.title,
+        "trigger": operation.trigger,
+        "requested_by": by.get_username() if by is not None else None,
+        "environment": operation.environment_label,
+        "result": operation.result,
     }

@@ -84,17 +84,14 @@ def _in_thread(webhook: Webhook) -> None:
         connection.close()
 
 
-def send_for(webhook: Webhook) -> int:
+def send_for(webhook: Webhook) -> None:
     """Send what is due to one webhook, until one fails, its minute is full, or others shall have their turn."""
     until = time.monotonic() + ROUND_S
-    sent = 0
     while time.monotonic() < until and not duties.stopping.is_set() and (delivery := _claim(webhook)) is not None:
         outcome = _try(webhook, delivery)
         _write_down(delivery, outcome)
         if outcome.trouble:
             break
-        sent += 1
-    return sent
 
 
 def _claim(webhook: Webhook) -> Delivery | None:
@@ -103,10 +100,8 @@ def _claim(webhook: Webhook) -> Delivery | None:
     with transaction.atomic():
         # The row of the webhook is the lock: two control workers send to one webhook in turns, so its order holds.
         # It lets pass whoever is just filling the outbox.
-        if (
-            Webhook.objects.select_for_update(skip_locked=True, no_key=True).filter(pk=webhook.pk, enabled=True).first()
-            is None
-        ):
+        rows = Webhook.objects.select_for_update(skip_locked=True, no_key=True)
+        if rows.filter(pk=webhook.pk, enabled=True).first() is None:
             return None
         lately = Delivery.objects.filter(webhook=webhook, tried_at__gt=Now() - timedelta(minutes=1))
         if lately.count() >= MOST_A_MINUTE or _is_being_sent(webhook):

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import RawIOBase
 from pathlib import Path
 
 import zstandard
@@ -50,6 +51,13 @@ def disk_errors(folder: Path) -> Iterator[None]:
         raise BackupError(
             f"Cannot write in {folder} ({error.strerror}). Check the disk and the permissions."
         ) from error
+
+
+def write_all(file: RawIOBase, data: bytes | memoryview) -> None:
+    """All of it into a file without a buffer, which may take a part at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def head_of(path: Path, size: int) -> bytes:

@@ -154,7 +154,6 @@ class Backup(TargetProcedure):
         archive.name = folder.name
         archive.state = Archive.State.AVAILABLE
         archive.snapshot_at = described.snapshot_at
-        self.operation.refresh_from_db(fields=["started_at"])  # the claim writes it by the database's clock
         archive.duration = timezone.now() - (self.operation.started_at or self.operation.requested_at)
         archive.size_bytes = sum(path.stat().st_size for path in folder.iterdir())
         archive.database_bytes = described.database_bytes

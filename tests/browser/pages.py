@@ -126,6 +126,10 @@ def main_pages(portal: Portal) -> dict[str, str]:
         "severities": "/catalog/severity/",
         "service-control": "/catalog/servicecontrolcommands/",
         "audit": "/auditlog/logentry/",
+        "events": "/operations/event/",
+        "webhooks": "/webhooks/webhook/",
+        "deliveries": "/webhooks/delivery/",
+        "tokens": "/core/apitoken/",
         "people": "/core/user/",
     }
     return {
@@ -136,6 +140,9 @@ def main_pages(portal: Portal) -> dict[str, str]:
         "archive": f"/backups/archive/{archive}/",
         "plan": f"/backups/plan/{plan}/",
         "back-up": f"/backups/plan/{plan}/do/back_up/",
+        "adopt": f"/backups/plan/{plan}/do/adopt/",
+        "token-new": "/core/apitoken/new/",
+        "storage": "/backups/storage/1/",
         "clean-up": f"/backups/plan/{plan}/do/prune/",
         "restore-databases": "/backups/archive/restore/",
         "restore-points": f"/backups/archive/restore/?target={target}",
@@ -162,6 +169,8 @@ def administrator_pages(portal: Portal) -> dict[str, str]:
     return {
         "plan-edit": f"/backups/plan/{plan}/change/",
         "plan-add": "/backups/plan/add/",
+        "webhook-add": "/webhooks/webhook/add/",
+        "first-service": "/backups/plan/first/",
         "service-edit": f"/catalog/service/{service}/change/",
         "confirm-key": "/survival/secondplace/1/do/confirm_key/",
         "list-beat": "/django_celery_beat/periodictask/",

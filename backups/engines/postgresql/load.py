@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from backups.engines.base import Check, Connection, Log, Progress, Runner
-from backups.engines.files import SUFFIX, disk_errors, unpacked
+from backups.engines.files import SUFFIX, disk_errors, unpacked, write_all
 from backups.engines.postgresql.connect import Clients, connect, conninfo
 from backups.manifest import FileEntry, HashedReader, Manifest, check_files, check_listing
 from operations.commands import Command
@@ -139,9 +139,7 @@ def _unpack(
     def one(entry: FileEntry) -> None:
         with open(spool / entry.path.removesuffix(SUFFIX), "xb", buffering=0) as file:
             for data in unpacked(HashedReader(folder, entry)):
-                view = memoryview(data)
-                while view:
-                    view = view[file.write(view) :]
+                write_all(file, data)
                 if stop.is_set():
                     return
         done[entry.path] = entry.size

@@ -9,8 +9,8 @@ import psycopg
 from psycopg import sql
 
 from backups.engines.base import Check, LiveRows, Progress
+from backups.engines.comparing import differences
 from backups.engines.postgresql.connect import Session, one, said_by_server, watched
-from backups.exceptions import BackupError
 from backups.manifest import Manifest, TableFacts, table_key
 
 LARGE_OBJECTS = "large objects"
@@ -141,25 +141,10 @@ def compare(manifest: Manifest, measured: dict[str, TableFacts], server_version_
     Raises ``BackupError`` when nothing was measured although the archive has tables.
     """
     tables = {name: facts for name, facts in measured.items() if name != LARGE_OBJECTS}
-    if manifest.tables and not tables:
-        raise BackupError(
-            "There was nothing to compare: no table was measured. The restored database is empty; do not use it."
-        )
     if not manifest.tables and not tables:
         return []
     same_major = server_version_num is None or server_version_num // 10000 == manifest.server_version_num // 10000
-    found = []
-    expected = {table.key: table for table in manifest.tables}
-    for name in sorted(expected.keys() - tables.keys()):
-        found.append(f"Table {name} is missing.")
-    for name in sorted(tables.keys() - expected.keys()):
-        found.append(f"Table {name} is not in the archive.")
-    for name in sorted(expected.keys() & tables.keys()):
-        was, now = expected[name], tables[name]
-        if was.rows != now.rows:
-            found.append(f"Table {name} has {now.rows} rows instead of {was.rows}.")
-        elif same_major and None not in (was.fingerprint, now.fingerprint) and was.fingerprint != now.fingerprint:
-            found.append(f"Table {name} has the right number of rows, but other contents.")
+    found = differences(manifest, tables, fingerprints=same_major)
     objects = measured.get(LARGE_OBJECTS)
     if objects and objects.rows != manifest.large_objects:
         found.append(f"There are {objects.rows} large objects instead of {manifest.large_objects}.")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import zstandard
 
-from backups.engines.files import SUFFIX
+from backups.engines.files import SUFFIX, write_all
 from backups.manifest import READ_BYTES, FileEntry, fsync_folder
 
 LEVEL = 1
@@ -104,9 +104,7 @@ class Spool:
                 nonlocal size
                 digest.update(data)
                 size += len(data)
-                view = memoryview(data)
-                while view:
-                    view = view[packed.write(view) :]
+                write_all(packed, data)
 
             while (piece := self._next(plain.fileno(), name)) is not None:
                 put(compressor.compress(piece))

@@ -33,6 +33,7 @@ from backups.engines.base import (
     no_progress,
 )
 from backups.engines.checks import Checks, room, writable
+from backups.engines.comparing import differences
 from backups.engines.files import disk_errors
 from backups.engines.sqlite import foreign, place
 from backups.engines.sqlite import session as asking
@@ -282,16 +283,7 @@ class SQLiteEngine(BackupEngine):
     def compare(
         self, manifest: Manifest, measured: dict[str, TableFacts], *, server_version_num: int | None = None
     ) -> list[str]:
-        expected = {table.key: TableFacts(table.rows, table.fingerprint) for table in manifest.tables}
-        found = [f"Table {name} is missing." for name in sorted(expected.keys() - measured.keys())]
-        found += [f"Table {name} is not in the archive." for name in sorted(measured.keys() - expected.keys())]
-        for name in sorted(expected.keys() & measured.keys()):
-            was, now = expected[name], measured[name]
-            if was.rows != now.rows:
-                found.append(f"Table {name} has {now.rows} rows instead of {was.rows}.")
-            elif was.fingerprint != now.fingerprint:
-                found.append(f"Table {name} has the right number of rows, but other contents.")
-        return found
+        return differences(manifest, measured)
 
     def apply_properties(
         self, conn: Connection, database: str, properties: DatabaseProperties, *, log: Log = no_log

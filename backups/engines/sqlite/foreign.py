@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from backups.engines.base import Check, Progress
-from backups.engines.files import disk_errors, head_of
+from backups.engines.files import disk_errors, head_of, write_all
 from backups.engines.sqlite.place import sidecars
 from backups.exceptions import BackupError
 from backups.manifest import READ_BYTES
@@ -56,9 +56,7 @@ def load(path: Path, target: Path, progress: Progress, check: Check) -> None:
         source = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if kind_of(path) == PACKED else file
         while piece := _piece(source, path):
             check()
-            view = memoryview(piece)
-            while view:
-                view = view[copy.write(view) :]
+            write_all(copy, piece)
             progress(min(file.tell(), size), size, "bytes")
         os.fsync(copy.fileno())
 

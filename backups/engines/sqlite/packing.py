@@ -10,7 +10,7 @@ from pathlib import Path
 import zstandard
 
 from backups.engines.base import Check, Progress
-from backups.engines.files import SUFFIX, disk_errors, unpacked
+from backups.engines.files import SUFFIX, disk_errors, unpacked, write_all
 from backups.engines.sqlite.session import Session, one
 from backups.exceptions import ArchiveDamaged
 from backups.manifest import READ_BYTES, DatabaseProperties, FileEntry, HashedReader, Manifest, Setting
@@ -56,11 +56,10 @@ def pack(plain: Path, folder: Path, threads: int, check: Check) -> FileEntry:
         while True:
             check()
             piece = source.read(READ_BYTES)
-            data = memoryview(packer.compress(piece) if piece else packer.flush())
+            data = packer.compress(piece) if piece else packer.flush()
             digest.update(data)
             size += len(data)
-            while data:
-                data = data[target.write(data) :]
+            write_all(target, data)
             if not piece:
                 break
         os.fsync(target.fileno())
@@ -77,9 +76,7 @@ def unpack(folder: Path, manifest: Manifest, target: Path, progress: Progress, c
     with disk_errors(target.parent), open(target, "wb", buffering=0, opener=_private) as file:
         for piece in unpacked(HashedReader(folder, entry)):
             check()
-            data = memoryview(piece)
-            while data:
-                data = data[file.write(data) :]
+            write_all(file, piece)
             done += len(piece)
             progress(done, entry.plain_size, "bytes")
         os.fsync(file.fileno())

@@ -17,6 +17,7 @@ PURPOSES = (Archive.Purpose.MANUAL, Archive.Purpose.EMERGENCY, Archive.Purpose.P
 
 class Command(OperationCommand):
     help = "Back up what a plan says, now."
+    asks_for = ("plan", "purpose", "reason")
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)

@@ -15,6 +15,7 @@ from operations.models import Operation
 
 class Command(OperationCommand):
     help = "Restore an archive: over the live database, which is kept aside for undo, or beside it under a new name."
+    asks_for = ("archive", "into", "reason", "override")
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
