@@ -65,10 +65,11 @@ class Portal:
     def dumps_held(self, database: str) -> Iterator[None]:
         """Every dump of the database waits inside its step until the block ends.
 
-        Of all that a backup does, pg_dump alone reads the parsers for text search.
+        Of all that a backup does, pg_dump alone reads the initial privileges. No cache is made of them, so a session
+        that has to build its caches of the catalog anew does not meet the lock either.
         """
         with self.target(database, autocommit=False) as session:
-            session.execute("LOCK TABLE pg_catalog.pg_ts_parser IN ACCESS EXCLUSIVE MODE")
+            session.execute("LOCK TABLE pg_catalog.pg_init_privs IN ACCESS EXCLUSIVE MODE")
             yield
             session.rollback()
 

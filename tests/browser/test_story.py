@@ -199,7 +199,7 @@ def test_a_failure_says_what_to_do_and_is_retried(portal, operator, plan_of):
 
 def test_a_manager_sees_everything_and_can_do_nothing(portal, sign_in_as):
     page = sign_in_as("manager")
-    forbidden = {"back-up", "clean-up", "restore-databases", "restore-points", "restore-confirm"}
+    forbidden = {"adopt", "back-up", "clean-up", "restore-databases", "restore-points", "restore-confirm", "token-new"}
     paths = main_pages(portal)
     for name, path in paths.items():
         answer = page.goto(path)
@@ -210,7 +210,7 @@ def test_a_manager_sees_everything_and_can_do_nothing(portal, sign_in_as):
     expect(page.locator("#tile-rto-board")).to_contain_text("ERP · Production")
 
     doors = {
-        paths["plan"]: ("back_up", "prune"),
+        paths["plan"]: ("back_up", "prune", "adopt"),
         paths["archive"]: ("restore", "verify", "keep"),
         paths["operation-failed"]: ("retry",),
         paths["restore"]: ("undo", "drop"),
