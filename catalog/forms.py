@@ -95,7 +95,7 @@ class SlugFromNameForm(forms.ModelForm):
 class ServiceForm(SlugFromNameForm):
     class Meta:
         model = Service
-        fields = ("name", "slug", "description", "owner_team", "time_zone")
+        fields = ("name", "slug", "description", "owner_team", "time_zone", "business_hours")
 
 
 class EnvironmentForm(SlugFromNameForm):

@@ -21,16 +21,54 @@ class Role(models.TextChoices):
     ADMINISTRATOR = "Administrator"
 
 
-PORTAL_APPS = ("core", "operations", "catalog", "backups", "webhooks", "survival")
+PORTAL_APPS = ("core", "operations", "catalog", "backups", "contacts", "webhooks", "survival", "incidents")
 SCOPE = (*PORTAL_APPS, "auth", "auditlog", "axes")
 
 SEE_EVERYTHING = ("*.view_*",)
+# People, teams and rotations, with all that is edited inside their forms.
+EDIT_DIRECTORY = tuple(
+    f"contacts.{action}_{model}"
+    for action in ("add", "change")
+    for model in (
+        "contact",
+        "way",
+        "team",
+        "teammember",
+        "role",
+        "roleholder",
+        "queue",
+        "queueentry",
+        "oncallschedule",
+        "layer",
+        "layermember",
+        "layerwindow",
+        "override",
+    )
+)
+# Whoever is called at night: declares, answers, works on incidents, stands in for somebody on call.
+RESPOND = (
+    "contacts.answer_escalation",
+    "contacts.add_override",
+    "contacts.change_override",
+    "contacts.confirm_contact",
+    "contacts.test_pager",
+    "incidents.declare_incident",
+    "incidents.respond_incident",
+    "incidents.publish_update",
+    "incidents.add_actionitem",
+    "incidents.change_actionitem",
+    "incidents.change_review",
+)
 ROLES: dict[Role, tuple[str, ...]] = {
     Role.MANAGER: SEE_EVERYTHING,
-    Role.RESPONDER: (*SEE_EVERYTHING, "core.issue_apitoken", "catalog.run_probe"),
+    Role.RESPONDER: (*SEE_EVERYTHING, *RESPOND, "core.issue_apitoken", "catalog.run_probe"),
     Role.OPERATOR: (
         *SEE_EVERYTHING,
+        *RESPOND,
         "core.issue_apitoken",
+        *EDIT_DIRECTORY,
+        "contacts.edit_matrix",
+        "contacts.resend_notification",
         "operations.control_operation",
         "catalog.check_databasetarget",
         "catalog.check_host",

@@ -5,7 +5,7 @@ A scope narrows what a token may do and never widens it: the person behind the t
 
 from django.core.exceptions import ValidationError
 
-READ, CHECK, BACK_UP, RESTORE, CONTROL = "read", "check", "backup", "restore", "control"
+READ, CHECK, BACK_UP, RESTORE, CONTROL, RESPOND = "read", "check", "backup", "restore", "control", "respond"
 
 SCOPES: dict[str, str] = {
     READ: "read what its owner may see",
@@ -13,6 +13,7 @@ SCOPES: dict[str, str] = {
     BACK_UP: "back up and verify",
     RESTORE: "restore, and undo a restore",
     CONTROL: "cancel and retry operations",
+    RESPOND: "declare, update, acknowledge and resolve incidents",
 }
 """Word -> what it allows, as shown where a token is made."""
 

@@ -13,7 +13,8 @@ would have written, says so in the log, and costs neither the change nor the new
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import DatabaseError, connection, models, transaction
@@ -27,7 +28,9 @@ NAMES: dict[str, str] = {}
 """Every kind of news there is, and when it comes."""
 
 Receiver = Callable[[Event], None]
+ManyReceiver = Callable[[Sequence[Event]], None]
 _receivers: list[Receiver] = []
+_many: dict[Receiver, ManyReceiver] = {}
 
 
 def declare(name: str, when: str) -> str:
@@ -47,6 +50,16 @@ def receiver(function: Receiver) -> Receiver:
     return function
 
 
+def takes_many(one: Receiver) -> Callable[[ManyReceiver], ManyReceiver]:
+    """Decorator: what the receiver `one` does, for many events in fewer statements."""
+
+    def decorate(many: ManyReceiver) -> ManyReceiver:
+        _many[one] = many
+        return many
+
+    return decorate
+
+
 def publish(
     name: str,
     sentence: str,
@@ -56,11 +69,56 @@ def publish(
     data: Mapping[str, Any] | None = None,
 ) -> Event:
     """Write the news down and tell the receivers. Call it in the transaction of the change it reports."""
+    event = _event(name, sentence, subject, operation, data)
+    event.save(force_insert=True)
+    for function in _receivers:
+        _tell(function, event)
+    return event
+
+
+@dataclass(frozen=True)
+class News:
+    """What `publish` takes, for several at once."""
+
+    name: str
+    sentence: str
+    subject: models.Model | None = None
+    data: Mapping[str, Any] | None = None
+
+
+def publish_all(news: Sequence[News]) -> list[Event]:
+    """The same for many pieces of news, in few statements. Where a receiver fails it is asked again, one by one."""
+    rows = [_event(piece.name, piece.sentence, piece.subject, None, piece.data) for piece in news]
+    events = Event.objects.bulk_create(rows)
+    for function in _receivers if events else ():
+        try:
+            with transaction.atomic():
+                if function in _many:
+                    _many[function](events)
+                else:
+                    for event in events:
+                        function(event)
+                connection.check_constraints()
+        except Exception as error:
+            if isinstance(error, DatabaseError) and (connection.connection is None or connection.connection.closed):
+                raise
+            for event in events:
+                _tell(function, event)
+    return events
+
+
+def _event(
+    name: str,
+    sentence: str,
+    subject: models.Model | None,
+    operation: Operation | None,
+    data: Mapping[str, Any] | None,
+) -> Event:
     if name not in NAMES:
         raise ValueError(f"{name} is not declared.")
     if not connection.in_atomic_block:
         raise RuntimeError(f"{name} must be published in the transaction of what it reports.")
-    event = Event.objects.create(
+    return Event(
         name=name,
         sentence=sentence,
         subject_type=subject._meta.label_lower if subject is not None else "",
@@ -69,9 +127,6 @@ def publish(
         operation=operation,
         data=dict(data or {}),
     )
-    for function in _receivers:
-        _tell(function, event)
-    return event
 
 
 def _tell(function: Receiver, event: Event) -> None:

@@ -16,9 +16,11 @@ from ninja.openapi.schema import OpenAPISchema
 
 from backups.api import router as backups
 from catalog.api import router as catalog
+from contacts.api import router as contacts
 from core.api import Denied
 from core.api import router as tokens
 from core.exceptions import PortalError
+from incidents.api import router as incidents
 from operations.api import router as operations
 from operations.exceptions import Refused
 from operations.idempotency import LONGEST_KEY, BadKey
@@ -63,7 +65,7 @@ KEY = {
     "name": "Idempotency-Key",
     "required": False,
     "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
-    "description": "Sent again with the same request, it gives the operation of the first time.",
+    "description": "Sent again with the same request, it gives what came of the first time.",
 }
 
 api = PortalAPI(
@@ -74,11 +76,13 @@ api = PortalAPI(
     openapi_url="/openapi.json",
     description="Send a token of yours: `Authorization: Bearer ops_…`. Times are UTC, ISO 8601. Whatever goes wrong "
     "comes as problem details (RFC 9457) with a sentence in `detail`. A POST that "
-    "starts something may carry an `Idempotency-Key`: sent again, it gives the operation of the first time.",
+    "starts something may carry an `Idempotency-Key`: sent again, it gives what came of the first time.",
 )
 api.add_router("", tokens)
 api.add_router("", catalog)
+api.add_router("", contacts)
 api.add_router("", backups)
+api.add_router("", incidents)
 api.add_router("/operations", operations)
 
 

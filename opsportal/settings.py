@@ -69,11 +69,14 @@ INSTALLED_APPS = [
     "core.apps.CoreConfig",
     "operations.apps.OperationsConfig",
     "catalog.apps.CatalogConfig",
+    "contacts.apps.ContactsConfig",
     "backups.apps.BackupsConfig",
     "webhooks.apps.WebhooksConfig",
     "survival.apps.SurvivalConfig",
+    "incidents.apps.IncidentsConfig",
     "opsportal.apps.OpsportalConfig",
     "django.contrib.admin.apps.SimpleAdminConfig",
+    "django.contrib.postgres",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -135,6 +138,7 @@ KEEP_EVENTS_DAYS: int = env.int("KEEP_EVENTS_DAYS", default=90)
 KEEP_SLOTS_DAYS: int = env.int("KEEP_SLOTS_DAYS", default=400)
 KEEP_AUDIT_DAYS: int = env.int("KEEP_AUDIT_DAYS", default=730)
 KEEP_ATTEMPTS_DAYS: int = env.int("KEEP_ATTEMPTS_DAYS", default=90)
+KEEP_MESSAGES_DAYS: int = env.int("KEEP_MESSAGES_DAYS", default=400)
 HOUSEKEEPING_CRON: str = env.str("HOUSEKEEPING_CRON", default="10 3 * * *")  # UTC; empty switches it off
 
 # --- the portal's own survival ----------------------------------------------------------------------------------------
@@ -163,6 +167,30 @@ HEARTBEAT_URL: str = env.str("HEARTBEAT_URL", default="").strip()
 HEARTBEAT_EVERY_S: float = env.float("HEARTBEAT_EVERY_S", default=60.0)
 HEARTBEAT_NETWORKS: list[str] = env.list("HEARTBEAT_NETWORKS", default=[])  # internal networks, as 10.1.0.0/16
 SCHEDULE_LATE_AFTER_S: float = env.float("SCHEDULE_LATE_AFTER_S", default=300.0)
+
+# --- messages to people -----------------------------------------------------------------------------------------------
+EMAIL_HOST: str = env.str("EMAIL_HOST", default="").strip()  # the mail server; empty: no email is sent
+EMAIL_DIR: str = env.str("EMAIL_DIR", default="").strip()  # without a mail server: write mail here, to try things out
+EMAIL_PORT: int = env.int("EMAIL_PORT", default=25)  # usual: 587 with EMAIL_USE_TLS, 465 with EMAIL_USE_SSL
+EMAIL_USER: str = env.str("EMAIL_USER", default="")
+EMAIL_PASSWORD: str = env.str("EMAIL_PASSWORD", default="").strip("\r\n")
+EMAIL_USE_TLS: bool = env.bool("EMAIL_USE_TLS", default=False)  # STARTTLS
+EMAIL_USE_SSL: bool = env.bool("EMAIL_USE_SSL", default=False)
+EMAIL_FROM: str = env.str("EMAIL_FROM", default="Ops Portal <ops-portal@localhost>").strip()
+EMAIL_TIMEOUT: float = env.float("EMAIL_TIMEOUT", default=10.0)  # seconds; the next way is tried after it
+NOTIFY_MAX: int = env.int(
+    "NOTIFY_MAX", default=10
+)  # messages for one recipient in ten minutes, then they are collected
+CONTACTS_CONFIRM_DAYS: int = env.int("CONTACTS_CONFIRM_DAYS", default=90)  # remind who is unconfirmed so long; 0: never
+
+# --- incidents --------------------------------------------------------------------------------------------------------
+EVIDENCE_MAX_MB: int = env.int("EVIDENCE_MAX_MB", default=10)  # the biggest file that is kept with an incident
+# Who gets the daily digest of the timelines' hash chains by mail; it also lies in the second place.
+CHAIN_DIGEST_TO: list[str] = env.list("CHAIN_DIGEST_TO", default=[])
+
+# --- the public status page -------------------------------------------------------------------------------------------
+STATUS_PAGE: bool = env.bool("STATUS_PAGE", default=True)  # /status/, for people who have no account
+STATUS_PAGE_TITLE: str = env.str("STATUS_PAGE_TITLE", default="Service status")
 
 # --- database ---------------------------------------------------------------------------------------------------------
 DATABASES = {"default": env.db_url("DATABASE_URL", default="postgresql:///opsportal")}

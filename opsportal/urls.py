@@ -10,5 +10,7 @@ urlpatterns = [
     path("api/v1/", api.urls),
     path("api/<path:rest>", nothing_here),
     path("", include("survival.urls")),
+    path("", include("contacts.urls")),
+    path("", include("incidents.urls")),
     path("", site.urls),
 ]

@@ -8,4 +8,4 @@ class SurvivalConfig(AppConfig):
 
     def ready(self) -> None:
         # Registers the checks and the health items, connects the worker's signals.
-        from survival import checks, duties, health_items  # noqa: F401
+        from survival import checks, duties, health_items, respond_items  # noqa: F401

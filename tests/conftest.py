@@ -60,3 +60,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def target_server() -> Iterator[TargetServer]:
     """The second embedded cluster, for databases that tests back up, break and restore."""
     yield TargetServer(os.environ["TARGET_SOCKET"], os.environ["TARGET_USER"], os.environ["TARGET_PASSWORD"])
+
+
+@pytest.fixture(autouse=True)
+def _no_maintenance_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line about maintenance is kept for some seconds a process: no test reads what another has left."""
+    monkeypatch.setattr("incidents.banner._known", (float("inf"), []))

@@ -90,7 +90,7 @@ def fingerprint() -> dict[str, list[tuple[object, ...]]]:
     """Every row of the portal's own tables, so that "nothing changed" means nothing."""
     models = [
         model
-        for label in ("backups", "operations", "catalog", "webhooks", "survival")
+        for label in ("backups", "operations", "catalog", "contacts", "webhooks", "survival", "incidents")
         for model in apps.get_app_config(label).get_models()
     ]
     return {model._meta.label: sorted(model.objects.values_list(), key=repr) for model in models}

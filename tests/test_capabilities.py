@@ -84,7 +84,7 @@ def test_every_named_test_is_one_that_pytest_runs():
 
 
 def test_the_roles_on_the_security_page_are_those_of_the_code():
-    from core.roles import Role, codes_of, declared_codes
+    from core.roles import EDIT_DIRECTORY, Role, codes_of, declared_codes
 
     lines = [line.strip("| ").split(" | ") for line in SECURITY.read_text().splitlines() if line.startswith("| ")]
     head = next(cells for cells in lines if cells[0] == "Permission")
@@ -97,6 +97,7 @@ def test_the_roles_on_the_security_page_are_those_of_the_code():
     allowed = {role: codes_of(role, known) for role in Role}
     assert shown == {code: [code in allowed[role] for role in Role] for code in shown}
     special = {code for code in allowed[Role.OPERATOR] if not code.partition(".")[2].startswith("view_")}
+    special -= set(EDIT_DIRECTORY) - {"contacts.change_contact"}  # one line of the page stands for its kind
     assert special <= shown.keys(), "an operator may do what the page does not tell"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import time, timedelta
 
 import pytest
 from django.apps import apps
@@ -11,11 +11,14 @@ from django.contrib.auth.models import Group
 from django.utils import timezone
 
 from catalog.models import ServiceControlCommands
+from contacts.models import OnCallSchedule
 from core.admin_site import site
 from core.links import list_url
 from core.roles import Role
 from operations.models import Slot
 from tests import factories
+from tests.contacts import factories as contacts
+from tests.incidents import factories as incidents
 from tests.pages import counted
 
 pytestmark = pytest.mark.django_db
@@ -48,6 +51,29 @@ def working_node(number: int) -> None:
     factories.OperationFactory(state="queued", queue=f"unserved-{number}")
 
 
+def on_call(number: int) -> OnCallSchedule:
+    """A schedule with people, windows and somebody who stands in."""
+    schedule = contacts.OnCallScheduleFactory(service=factories.ServiceFactory())
+    layer = contacts.layer_of(schedule, contacts.ContactFactory(), contacts.ContactFactory())
+    layer.windows.create(weekday=0, begins=time(8), ends=time(18))
+    contacts.OverrideFactory(schedule=schedule)
+    return schedule
+
+
+def on_call_record(number: int) -> None:
+    at = timezone.now() - number * HOUR
+    on_call(number).records.create(level=1, contact=contacts.ContactFactory(), starts_at=at, ends_at=at + HOUR)
+
+
+def calendar_feed(number: int) -> None:
+    on_call(number).feeds.create(sha256=f"{number:064x}", made_by=factories.PersonFactory())
+
+
+def update(number: int) -> None:
+    row = incidents.IncidentFactory().updates.create(audience="internal", text="A", by=factories.PersonFactory())
+    row.channels.add(contacts.ChannelFactory(), contacts.ChannelFactory())
+
+
 # A row of each kind of list, every one with relations of its own.
 MAKERS: dict[str, Callable[[int], object]] = {
     "auditlog.LogEntry": lambda n: factories.PlanFactory(),
@@ -57,6 +83,7 @@ MAKERS: dict[str, Callable[[int], object]] = {
     "backups.Plan": lambda n: factories.PlanFactory(schedule=factories.ScheduleFactory()),
     "backups.Restore": lambda n: factories.RestoreFactory(),
     "backups.Storage": lambda n: factories.StorageFactory(host=factories.HostFactory(name=f"host-{n}")),
+    "catalog.BusinessHours": lambda n: contacts.office_hours(name=f"hours {n}"),
     "catalog.Component": lambda n: factories.ComponentFactory(),
     "catalog.DatabaseTarget": lambda n: factories.TargetFactory(),
     "catalog.Environment": lambda n: factories.EnvironmentFactory(),
@@ -65,8 +92,36 @@ MAKERS: dict[str, Callable[[int], object]] = {
     "catalog.Service": lambda n: factories.EnvironmentFactory(),
     "catalog.ServiceControlCommands": service_control,
     "catalog.Severity": lambda n: factories.ServiceFactory().severities.create(rank=1, code="P1", name="Worst"),
+    "contacts.CalendarFeed": calendar_feed,
+    "contacts.OnCallRecord": on_call_record,
+    "contacts.OnCallSchedule": on_call,
+    "contacts.Override": lambda n: contacts.OverrideFactory(),
+    "contacts.Channel": lambda n: contacts.ChannelFactory(service=factories.ServiceFactory()),
+    "contacts.Contact": lambda n: contacts.ContactFactory(sms="", user=factories.PersonFactory()),
+    "contacts.Notification": lambda n: contacts.NotificationFactory(),
+    "contacts.Provider": lambda n: contacts.ProviderFactory(),
+    "contacts.Queue": lambda n: contacts.QueueFactory(),
+    "contacts.QueueEntry": lambda n: contacts.QueueFactory().entries.create(escalation=contacts.EscalationFactory()),
+    "contacts.Role": lambda n: contacts.role_of(contacts.ContactFactory(), contacts.ContactFactory()),
+    "contacts.Team": lambda n: contacts.team_of(contacts.ContactFactory(), contacts.ContactFactory()),
+    "contacts.Escalation": lambda n: contacts.EscalationFactory(service=factories.ServiceFactory()),
+    "contacts.EscalationPolicy": lambda n: contacts.version_of(
+        contacts.PolicyFactory(fallback=contacts.ContactFactory())
+    ),
     "core.ApiToken": lambda n: factories.ApiTokenFactory(),
     "core.User": lambda n: factories.PersonFactory(role=Role.OPERATOR),
+    "incidents.ActionItem": lambda n: incidents.ActionItemFactory(owner=contacts.ContactFactory()),
+    "incidents.CauseRule": lambda n: incidents.CauseRuleFactory(service=factories.ServiceFactory()),
+    "incidents.Incident": lambda n: incidents.IncidentFactory(),
+    "incidents.IncidentProfile": lambda n: incidents.ProfileFactory(
+        service=factories.ServiceFactory(), workflow=incidents.WorkflowFactory()
+    ),
+    "incidents.Maintenance": lambda n: incidents.MaintenanceFactory(service=factories.ServiceFactory()),
+    "incidents.MessageTemplate": lambda n: incidents.TemplateFactory(service=factories.ServiceFactory()),
+    "incidents.PublicComponent": lambda n: incidents.PublicComponentFactory(),
+    "incidents.Review": lambda n: incidents.ReviewFactory(owner=contacts.ContactFactory()),
+    "incidents.Update": update,
+    "incidents.Workflow": lambda n: incidents.StageFactory(),
     "operations.Event": lambda n: factories.EventFactory(),
     "operations.Operation": lambda n: factories.OperationFactory(requested_by=factories.PersonFactory()),
     "operations.Schedule": lambda n: factories.ScheduleFactory(),

@@ -9,15 +9,10 @@ from django.db.models import Count, Q
 from django.db.models.functions import Now
 
 if TYPE_CHECKING:
-    from operations.models import Event
     from webhooks.models import Delivery, Webhook  # noqa: F401  named in the strings below
 
 
 class WebhookQuerySet(models.QuerySet["Webhook"]):
-    def interested_in(self, event: Event) -> WebhookQuerySet:
-        """Those that are on and want this kind of news."""
-        return self.filter(Q(events=[]) | Q(events__contains=[event.name]), enabled=True)
-
     def with_work(self) -> WebhookQuerySet:
         """Those with something to be sent now."""
         return self.filter(enabled=True, deliveries__state="pending", deliveries__due_at__lte=Now()).distinct()

@@ -7,7 +7,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.db import models
 from django.http import HttpRequest
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
@@ -29,6 +29,7 @@ from core.audit import track
 from core.buttons import Button
 from core.forms import FIELD_OVERRIDES
 from core.templatetags.portal import human_duration, status
+from core.words import counted
 
 for model in (Service, Environment, Component, DatabaseTarget, ServiceControlCommands, Severity):
     track(model)
@@ -45,6 +46,11 @@ def kind_chip(environment: Environment) -> SafeString:
 def command_text(argv: list[str]) -> SafeString:
     """An argument vector as a person would type it."""
     return format_html("<code>{}</code>", shlex.join(map(str, argv)))
+
+
+def _lines(text: str) -> SafeString | str:
+    """A text as it was typed, line by line."""
+    return format_html_join("", "<p>{}</p>", ((line,) for line in text.splitlines())) or "not set"
 
 
 class NamedChoices:
@@ -290,17 +296,50 @@ class SeverityAdmin(CatalogAdmin):
 
     nav, nav_label, nav_icon = ("Configure", 70), "Severities", "flag"
     list_empty = "Add the grades by which a service judges its incidents."
-    list_display = ("code", "name", "service", "rank", "response_text")
+    list_display = ("code", "name", "service", "rank", "response_text", "updates_text")
     phone_columns = ("code", "name", "service", "response_text")
     list_filter = ("service",)
     list_select_related = ("service",)
     search_fields = ("code", "name", "definition", "service__name")
     ordering = ("service__name", "rank")
-    detail_fields = ("service", "code", "name", "rank", "definition", "examples", "response_time")
     list_help = (
         "Each service has its own scheme. Grades are compared by rank: “P1” means different things to two teams."
     )
+    fieldsets = (
+        (None, {"fields": ("service", "code", "name", "rank", "definition", "examples", "team")}),
+        (
+            "Response",
+            {"fields": ("response_time", "response_in_business_hours", "response_business_days")},
+        ),
+        ("Updates", {"fields": ("update_every", "update_words")}),
+    )
+
+    def facts(self, request: HttpRequest, obj: Severity) -> list[tuple[str, Any]]:
+        service = format_html('<a href="{}">{}</a>', obj.service.get_absolute_url(), obj.service)
+        return [
+            ("Service", service),
+            ("Code", obj.code),
+            ("Name", obj.name),
+            ("Rank", f"{obj.rank} (1 is the worst)"),
+            ("Definition", _lines(obj.definition)),
+            ("Examples", _lines(obj.examples)),
+            ("Response team", obj.team or "not set"),
+            ("Response time", self.response_text(obj)),
+            ("Updates", self.updates_text(obj)),
+        ]
 
     @admin.display(description="Response time", ordering="response_time")
     def response_text(self, severity: Severity) -> str:
-        return human_duration(severity.response_time)
+        if severity.response_business_days is not None:
+            return counted(severity.response_business_days, "business day")
+        within = " in business hours" if severity.response_time and severity.response_in_business_hours else ""
+        return human_duration(severity.response_time) + within
+
+    @admin.display(description="Updates", ordering="update_every")
+    def updates_text(self, severity: Severity) -> str:
+        """How often people hear of it."""
+        words = [severity.update_words] if severity.update_words else []
+        if severity.update_every is not None:
+            every = f"every {human_duration(severity.update_every)}" if severity.update_every else "at every change"
+            words.insert(0, every)
+        return ", ".join(words) or "not set"

@@ -7,15 +7,19 @@ The inventory is written by administrators and read by everybody. Values a team 
 from catalog.models.control import ServiceControlCommands
 from catalog.models.databases import DatabaseTarget
 from catalog.models.hosts import Host
+from catalog.models.hours import BusinessHours, Holiday, OpeningHours
 from catalog.models.inventory import Component, Environment, Service
 from catalog.models.probes import Probe, ProbeResult
 from catalog.models.severities import Severity
 
 __all__ = [
+    "BusinessHours",
     "Component",
     "DatabaseTarget",
     "Environment",
+    "Holiday",
     "Host",
+    "OpeningHours",
     "Probe",
     "ProbeResult",
     "Service",

@@ -27,6 +27,14 @@ class Service(models.Model):
         validators=[validate_time_zone],
         help_text="Schedules of this service are read in this zone, for example Europe/Berlin.",
     )
+    business_hours = models.ForeignKey(
+        "catalog.BusinessHours",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="services",
+        help_text="For response times that count business hours or days only. Empty means not set.",
+    )
 
     objects = querysets.ServiceQuerySet.as_manager()
 

@@ -24,8 +24,37 @@ class Severity(models.Model):
     rank = models.PositiveSmallIntegerField(validators=[MinValueValidator(1)], help_text="1 is the worst.")
     definition = models.TextField(blank=True)
     examples = models.TextField(blank=True)
+    team = models.CharField(
+        "response team",
+        max_length=120,
+        blank=True,
+        validators=[validators.validate_printable],
+        help_text="Who comes together, for example: all hands on deck.",
+    )
     response_time = models.DurationField(
         null=True, blank=True, help_text="Time until somebody answers, for example 15 min. Empty means not set."
+    )
+    response_in_business_hours = models.BooleanField(
+        "only business hours count", default=False, help_text="The clock of the response time stands still at night."
+    )
+    response_business_days = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Instead of a response time: answered by the end of this many business days later. 1 on a Friday "
+        "means Monday.",
+    )
+    update_every = models.DurationField(
+        null=True,
+        blank=True,
+        help_text="How often the people concerned hear of it, for example 1 h; 0 means at once and at every change. "
+        "Empty means not set.",
+    )
+    update_words = models.CharField(
+        max_length=80,
+        blank=True,
+        validators=[validators.validate_printable],
+        help_text="A cadence that is no clock time, for example: at sprint planning.",
     )
 
     objects = querysets.SeverityQuerySet.as_manager()
@@ -53,6 +82,21 @@ class Severity(models.Model):
                 condition=Q(response_time__isnull=True) | Q(response_time__gt=timedelta(0)),
                 name="severity_response_time_positive",
                 violation_error_message="The response time must be longer than zero. Leave it empty if it is not set.",
+            ),
+            models.CheckConstraint(
+                condition=Q(response_time__isnull=True) | Q(response_business_days__isnull=True),
+                name="severity_one_response",
+                violation_error_message="Give a response time or business days, not both.",
+            ),
+            models.CheckConstraint(
+                condition=Q(response_business_days__isnull=True) | Q(response_business_days__gte=1),
+                name="severity_business_days_positive",
+                violation_error_message="Business days begin with 1. Leave them empty if they are not set.",
+            ),
+            models.CheckConstraint(
+                condition=Q(update_every__isnull=True) | Q(update_every__gte=timedelta(0)),
+                name="severity_update_every_not_negative",
+                violation_error_message="The time between updates must not be negative.",
             ),
             not_empty("severity", "code"),
             not_empty("severity", "name"),

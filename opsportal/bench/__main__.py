@@ -14,7 +14,7 @@ import django
 if TYPE_CHECKING:
     from opsportal.bench.report import Figure
 
-PARTS = ("backup", "restore", "clicks", "lists", "throughput")
+PARTS = ("backup", "restore", "clicks", "lists", "incidents", "throughput")
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -24,11 +24,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="runs of each backup and restore (%(default)s)")
     parser.add_argument("--clicks", type=int, default=100, help="clicks and empty operations (%(default)s)")
     parser.add_argument("--operations", type=int, default=100_000, help="length of the lists (%(default)s)")
+    parser.add_argument("--incidents", type=int, default=200_000, help="how many incidents (%(default)s)")
     parser.add_argument("--only", choices=PARTS, action="append", help="measure only this; may be repeated")
     parser.add_argument("--json", type=Path, help="where to write every sample (DATA_DIR/bench.json)")
     wishes = parser.parse_args(argv)
-    if wishes.size_mb <= 0 or min(wishes.rounds, wishes.clicks, wishes.operations) < 1:
-        parser.error("--size-mb, --rounds, --clicks and --operations must be above zero")
+    if wishes.size_mb <= 0 or min(wishes.rounds, wishes.clicks, wishes.operations, wishes.incidents) < 1:
+        parser.error("--size-mb, --rounds, --clicks, --operations and --incidents must be above zero")
     return wishes
 
 
@@ -39,7 +40,7 @@ def say(text: str) -> None:
 
 def run(wishes: argparse.Namespace) -> tuple[dict[str, Any], list[Figure]]:
     """Everything that was asked for: the circumstances and the figures."""
-    from opsportal.bench import backup, bare, clicks, lists, portal, restore, throughput
+    from opsportal.bench import backup, bare, clicks, incidents, lists, portal, restore, throughput
     from opsportal.bench.server import Server
 
     parts = set(wishes.only or PARTS)
@@ -74,6 +75,9 @@ def run(wishes: argparse.Namespace) -> tuple[dict[str, Any], list[Figure]]:
             if "lists" in parts:
                 say(f"Lists of {wishes.operations:,} operations ...")
                 figures += lists.figures(lists.measure(ours, place, wishes.operations, min(wishes.clicks, 30)))
+            if "incidents" in parts:
+                say(f"Pages of {wishes.incidents:,} incidents ...")
+                figures += incidents.figures(incidents.measure(ours, place, wishes.incidents, min(wishes.clicks, 30)))
             if "throughput" in parts:
                 say("Empty operations ...")
                 figures += throughput.figures(*throughput.measure(wishes.clicks * 3))

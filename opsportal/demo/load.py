@@ -23,7 +23,7 @@ from backups.storages.local import LocalStorage
 from catalog.models import DatabaseTarget
 from operations.models import Operation, Slot
 from operations.slots import slots_between
-from opsportal.demo import catalog, dumps, episodes, records, shelf, timeline
+from opsportal.demo import catalog, contacts, dumps, episodes, incidents, records, shelf, timeline
 from opsportal.demo.episodes import PastRestore
 from opsportal.demo.history import Teller
 from opsportal.demo.people import Team
@@ -54,7 +54,9 @@ def load(server: DemoServer, now: datetime, say: Callable[[str], None]) -> None:
         people = team.save()
         known = catalog.create(server, facts.system_identifier, facts.version)
         teller = Teller(story, stock, known, people, known.plans, shelf.arrange(story, stock, known.plans))
-        _Writer(teller, said).write()
+        rows = _Writer(teller, said).write()
+        directory = contacts.create(known.erp.component.environment.service, people, now)
+        incidents.create(teller, rows, directory, now)
     (catalog.archives_root() / dumps.SCRATCH).rmdir()
     team.write_file()
 
@@ -71,7 +73,7 @@ class _Writer:
     teller: Teller
     damage: str
 
-    def write(self) -> None:
+    def write(self) -> dict[str, Operation]:
         teller = self.teller
         restores = episodes.restores(teller)
         scratch = str(teller.stock.dumped[f"night-{DAMAGED}"].folder)
@@ -87,6 +89,7 @@ class _Writer:
         for plan in self.teller.plans.values():
             if plan.schedule:
                 catalog.set_decided(plan.schedule, teller.story.until)
+        return rows
 
     def _place(self, backup: Backup) -> Path:
         plan = self.teller.plans[backup.plan]

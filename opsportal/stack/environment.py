@@ -112,6 +112,8 @@ def portal_environment(wishes: Wishes, folders: Folders, servers: Servers, env: 
     if servers.redis:
         result["REDIS_URL_FILE"] = _url_file(folders, "redis-url", servers.redis.url())
     if servers.demo:
+        if not _given(env, "EMAIL_HOST"):
+            result.setdefault("EMAIL_DIR", str(folders.data / "demo" / "mail"))
         result["DEMO_PG_HOST"] = str(servers.demo.sockets)
         result["DEMO_PG_USER"] = USER
         result["DEMO_PG_PASSWORD_FILE"] = str(folders.secrets / "postgres-demo-password")

@@ -15,7 +15,7 @@ from backups.querysets import BEST_FIRST
 from catalog.models import DatabaseTarget, Host
 from core.version import version
 from survival import recovery
-from survival.card import postgresql, sqlite
+from survival.card import people, postgresql, sqlite  # noqa: F401  people: importing registers its sections
 from survival.card.sections import Entry, built, section
 from survival.models import PortalBackup, SecondPlace
 

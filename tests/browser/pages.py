@@ -109,7 +109,22 @@ def main_pages(portal: Portal) -> dict[str, str]:
     archive = one("SELECT id FROM backups_archive WHERE operation_id = %s", done)
     restore = one("SELECT id FROM backups_restore ORDER BY id DESC LIMIT 1")
     schedule = one("SELECT schedule_id FROM backups_plan WHERE id = %s", plan)
+    review = one("SELECT id FROM incidents_review ORDER BY id DESC LIMIT 1")
+    contact = one("SELECT id FROM contacts_contact WHERE name = 'PostgreSQL support'")
+    rota = one("SELECT id FROM contacts_oncallschedule ORDER BY id LIMIT 1")
+    matrix = one("SELECT id FROM contacts_escalationpolicy WHERE service_id IS NOT NULL ORDER BY id LIMIT 1")
+    queue = one("SELECT id FROM contacts_queue ORDER BY id LIMIT 1")
+    ongoing = one(
+        "SELECT id FROM incidents_incident WHERE state NOT IN ('resolved', 'closed') AND NOT confidential"
+        " ORDER BY id DESC LIMIT 1"
+    )
     lists = {
+        "incidents": "/incidents/incident/",
+        "incident-profiles": "/incidents/incidentprofile/",
+        "incident-workflows": "/incidents/workflow/",
+        "incident-rules": "/incidents/causerule/",
+        "public-components": "/incidents/publiccomponent/",
+        "maintenance": "/incidents/maintenance/",
         "archives": "/backups/archive/",
         "plans": "/backups/plan/",
         "restores": "/backups/restore/",
@@ -130,7 +145,24 @@ def main_pages(portal: Portal) -> dict[str, str]:
         "webhooks": "/webhooks/webhook/",
         "deliveries": "/webhooks/delivery/",
         "tokens": "/core/apitoken/",
+        "reviews": "/incidents/review/",
+        "action-items": "/incidents/actionitem/",
+        "updates": "/incidents/update/",
+        "update-templates": "/incidents/messagetemplate/",
         "people": "/core/user/",
+        "contacts": "/contacts/contact/",
+        "teams": "/contacts/team/",
+        "contact-roles": "/contacts/role/",
+        "queues": "/contacts/queue/",
+        "on-call": "/contacts/oncallschedule/",
+        "overrides": "/contacts/override/",
+        "on-call-records": "/contacts/oncallrecord/",
+        "matrices": "/contacts/escalationpolicy/",
+        "escalations": "/contacts/escalation/",
+        "messages": "/contacts/notification/",
+        "channels": "/contacts/channel/",
+        "providers": "/contacts/provider/",
+        "business-hours": "/catalog/businesshours/",
     }
     return {
         "home": "/",
@@ -156,6 +188,29 @@ def main_pages(portal: Portal) -> dict[str, str]:
         "list-breakglass": "/survival/breakglass/",
         "offline-card": "/offline-card/",
         "health": "/health/status",
+        "review": f"/incidents/review/{review}/",
+        "incident-update": f"/incidents/{ongoing}/update/",
+        "month-report": "/incidents/report/",
+        "status-page": "/status/",
+        "status-history": "/status/history/",
+        "declare": "/incidents/declare/",
+        "incident": f"/incidents/incident/{ongoing}/",
+        "incident-edit": f"/incidents/incident/{ongoing}/do/edit/",
+        "incident-resolve": f"/incidents/incident/{ongoing}/do/resolve/",
+        "incident-beside": f"/incidents/incident/{ongoing}/beside/",
+        "incident-evidence": f"/incidents/incident/{ongoing}/evidence/",
+        "incident-restore": f"/incidents/incident/{ongoing}/restore/",
+        "contact": f"/contacts/contact/{contact}/",
+        "contact-edit": f"/contacts/contact/{contact}/change/",
+        "contact-import": "/contacts/contact/import/",
+        "queue": f"/contacts/queue/{queue}/",
+        "rota": f"/contacts/oncallschedule/{rota}/",
+        "rota-edit": f"/contacts/oncallschedule/{rota}/change/",
+        "stand-in": f"/contacts/oncallschedule/{rota}/do/stand_in/",
+        "month": f"/oncall/{rota}/month/",
+        "matrix": f"/contacts/escalationpolicy/{matrix}/",
+        "matrix-edit": f"/contacts/escalationpolicy/{matrix}/edit/",
+        "matrix-versions": f"/contacts/escalationpolicy/{matrix}/versions/",
         "settings": "/me/",
         "not-found": "/nothing/",
     }

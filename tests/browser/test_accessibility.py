@@ -17,6 +17,7 @@ SHORT = {
     "list-archives": "?verification__exact=damaged",
     "list-decisions": "?decision__exact=merged",
 }
+TOURS = 4
 TOO_WIDE = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
 
 
@@ -62,8 +63,10 @@ def test_a_dark_system_gets_the_dark_theme(sign_in_as):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(13, 15, 19)"
 
 
-def test_main_pages(portal, operator):
-    assert tour(operator, main_pages(portal)) == []
+@pytest.mark.parametrize("part", range(TOURS))
+def test_main_pages(portal, operator, part):
+    pages = list(main_pages(portal).items())
+    assert tour(operator, dict(pages[part::TOURS])) == []
 
 
 def test_pages_of_an_administrator(portal, sign_in_as):

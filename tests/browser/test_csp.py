@@ -12,7 +12,19 @@ from tests.browser.pages import SIZES, watch
 FIRST_LOAD_BYTES, REPEAT_BYTES = 160 * 1024, 20 * 1024
 ROWS = {"1280": 18, "390": 6}
 # Pages of the stock admin that the portal does not link to.
-NOT_PAGES = ("export", "logout", "live", "jsi18n", "autocomplete", "static")
+NOT_PAGES = (
+    "export",
+    "logout",
+    "live",
+    "jsi18n",
+    "autocomplete",
+    "static",
+    "csv",
+    "download",
+    "markdown",
+    "-feed",
+    "-json",
+)
 
 
 def kind_of(path):

@@ -200,6 +200,8 @@ def test_a_failure_says_what_to_do_and_is_retried(portal, operator, plan_of):
 def test_a_manager_sees_everything_and_can_do_nothing(portal, sign_in_as):
     page = sign_in_as("manager")
     forbidden = {"adopt", "back-up", "clean-up", "restore-databases", "restore-points", "restore-confirm", "token-new"}
+    forbidden |= {"declare", "incident-edit", "incident-resolve", "incident-evidence", "incident-restore"}
+    forbidden |= {"incident-update", "contact-import", "stand-in", "matrix-edit"}
     paths = main_pages(portal)
     for name, path in paths.items():
         answer = page.goto(path)

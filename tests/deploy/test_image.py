@@ -146,7 +146,7 @@ def test_the_image_holds_what_runs_and_no_more(engine: Engine) -> None:
 
 def test_an_unknown_role_is_a_sentence(engine: Engine) -> None:
     argv = ["docker", "--host", f"unix://{engine.socket}", "run", "--rm", "--network", "none", IMAGE, "cook"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=BUILD_LIMIT_S)
     assert done.returncode == 64 and "Choose web, control" in done.stderr
 
 

@@ -22,6 +22,14 @@ from survival.models import CardCopy, SecondPlace
 from tests import factories
 from tests.backups import conftest as backups
 from tests.backups.shop import Shop
+from tests.contacts.factories import (
+    ContactFactory,
+    OnCallScheduleFactory,
+    PolicyFactory,
+    SeverityFactory,
+    layer_of,
+    rule,
+)
 from tests.core.test_s3 import ACCESS, SECRET, Buckets, buckets  # noqa: F401  a fixture
 from tests.sshd import running_sshd
 
@@ -114,6 +122,9 @@ def test_the_printed_check_finds_a_flipped_bit(shop: Shop, second: Path, tmp_pat
     assert "\nOK\n" not in done.stdout
 
 
+FIVE = timedelta(minutes=5)
+
+
 class TestContent:
     pytestmark = pytest.mark.usefixtures("transactional_db")
 
@@ -170,13 +181,34 @@ class TestContent:
     def test_a_higher_room_adds_a_section(self, monkeypatch) -> None:
         monkeypatch.setattr(sections, "_sections", dict(sections._sections))
 
-        @sections.section("on-call", title="Who is on call", order=20)
-        def on_call() -> list[sections.Entry]:
-            return [sections.Entry("Robin", (("Phone", "+49 30 1234"),))]
+        @sections.section("runbooks", title="What to do", order=20)
+        def runbooks() -> list[sections.Entry]:
+            return [sections.Entry("Restart", (("First", "Ask Robin at +49 30 1234"),))]
 
         titles = [section["title"] for section in content.gather()["sections"]]
-        assert titles == ["Databases", "Who is on call", "The portal itself"]
+        assert titles[-3:] == ["Databases", "What to do", "The portal itself"]
         assert "+49 30 1234" in page.as_html(content.gather())
+
+    def test_people_on_call_and_the_matrix(self) -> None:
+        ann, support = ContactFactory(name="Ann", sms="+44 1632 960101"), ContactFactory(name="Support", phone="")
+        schedule = OnCallScheduleFactory(name="Shop")
+        layer_of(schedule, ann)
+        severity = SeverityFactory(code="P1", name="Down", definition="Nothing works.", response_time=FIVE)
+        policy = PolicyFactory(service=severity.service)
+        rule(policy, (timedelta(0), [schedule]), (FIVE, [ann, support]), (None, [ann]), severity=severity)
+        card = content.gather()
+        found = {section["name"]: section["entries"] for section in card["sections"]}
+        (on_call,) = found["on-call"]
+        assert on_call["title"] == "Shop" and "Ann: SMS +44 1632 960101" in on_call["facts"][0][1]
+        people = {entry["title"]: entry for entry in found["contacts"]}
+        assert people["Ann (colleague)"]["warning"] == ""
+        assert "Nobody has filled in" in people["Support (colleague)"]["warning"]
+        (matrix,) = found["matrix"]
+        ladder = "at once: Shop (primary on call); after 5 min: Ann and Support; by hand: Ann"
+        assert matrix["facts"] == [["P1 Down", ladder]]
+        (grades,) = found["severities"]
+        assert grades["facts"] == [["P1 Down", "Nothing works. Answered within: 5 min."]]
+        assert "+44 1632 960101" in page.as_html(card)
 
 
 class TestPlaces:

@@ -16,13 +16,14 @@ from opsportal.celery import app
 from survival import health
 from survival.models import CardCopy, Heartbeat, PortalBackup
 from tests import factories
+from tests.contacts.factories import EscalationFactory, NotificationFactory
 from tests.pages import counted
 
 pytestmark = pytest.mark.django_db
 LONG = timedelta(hours=3)
 ITEMS = {
     "database", "workers", "queues", "control-loop", "beat", "redis", "disk", "storages", "schedules", "portal-backup",
-    "portal-key", "offline-card", "heartbeat",
+    "portal-key", "offline-card", "heartbeat", "escalation", "messages",
 }  # fmt: skip
 
 
@@ -74,6 +75,24 @@ class TestItems:
         factories.OperationFactory(state="queued", queue="host-far")
         finding = found("queues")
         assert finding.state == "bad" and finding.figure == 1 and "“host-far”" in finding.sentence
+
+    def test_a_step_of_an_escalation_is_overdue(self, well):
+        EscalationFactory(due_at=timezone.now() - LONG)
+        finding = found("escalation")
+        assert finding.state == "bad" and finding.figure >= LONG.total_seconds()
+
+    def test_nobody_answered_an_escalation(self, well):
+        EscalationFactory(state="exhausted", due_at=None)
+        assert says("escalation") == ("warn", "1 escalation came to an end and nobody answered.")
+
+    def test_messages_are_not_sent(self, well):
+        NotificationFactory(due_at=timezone.now() - LONG)
+        finding = found("messages")
+        assert finding.state == "bad" and finding.figure >= LONG.total_seconds()
+
+    def test_a_message_reached_nobody(self, well):
+        NotificationFactory(state="failed", due_at=None)
+        assert says("messages") == ("warn", "1 message of the last 24 h reached nobody. See Messages.")
 
     def test_the_control_loop_stands_still(self, well):
         WorkerNode.objects.filter(queues=["control"]).update(looped_at=timezone.now() - LONG)

@@ -1,0 +1,123 @@
+"""Whom a target of the matrix means at a moment: people, channels and queues, and the same in words.
+
+Left out, and named in the words: who is switched off, who is outside the hours of being reached, who has no address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+from django.db.models import QuerySet, prefetch_related_objects
+
+from catalog import business_time
+from contacts import rota
+from contacts.models import Channel, Contact, Level, Queue, RoleHolder, Target, TeamMember
+
+Kind = Target.Kind
+Part = Target.Part
+
+FIRST_RANK = {Part.PRIMARY: 1, Part.BACKUP: 2}
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Empty lists mean that nobody can be told."""
+
+    contacts: list[Contact] = field(default_factory=list)
+    channels: list[Channel] = field(default_factory=list)
+    queues: list[Queue] = field(default_factory=list)
+    words: str = ""
+
+
+def resolve(target: Target, at: datetime) -> Reached:
+    """Whom `target` means at `at`."""
+    return _RESOLVERS[Kind(target.kind)](target, at)
+
+
+def why_not(contact: Contact, at: datetime) -> str:
+    """Why this contact cannot be told at `at`; empty means that nothing speaks against it."""
+    if not contact.active:
+        return "is switched off"
+    if not any(way.address for way in contact.ways.all()):
+        return "has no address"
+    if contact.business_hours and not business_time.is_open(contact.business_hours, at):
+        return "is outside business hours"
+    return ""
+
+
+def _channel(target: Target, at: datetime) -> Reached:
+    channel = target.channel
+    assert channel is not None
+    if not channel.enabled or channel.is_missing:
+        why = "is switched off" if not channel.enabled else "has no address"
+        return Reached(words=f"Channel {channel} ({why})")
+    return Reached(channels=[channel], words=f"Channel {channel}")
+
+
+def _queue(target: Target, at: datetime) -> Reached:
+    assert target.queue is not None
+    return Reached(queues=[target.queue], words=f"Queue {target.queue}")
+
+
+def _contact(target: Target, at: datetime) -> Reached:
+    assert target.contact is not None
+    return _people("", [target.contact], at)
+
+
+def _oncall(target: Target, at: datetime) -> Reached:
+    assert target.oncall is not None
+    level = Level(target.level)
+    found = rota.who(target.oncall, level, at)
+    return _people(f"On call, {level.label.lower()}", [found] if found else [], at)
+
+
+def _team(target: Target, at: datetime) -> Reached:
+    assert target.team is not None
+    return _places(f"Team {target.team}", target.team.members.all(), target.part, at)
+
+
+def _role(target: Target, at: datetime) -> Reached:
+    assert target.role is not None
+    return _places(f"Role {target.role}", target.role.holders.all(), target.part, at)
+
+
+_RESOLVERS: dict[Target.Kind, Callable[[Target, datetime], Reached]] = {
+    Kind.CONTACT: _contact,
+    Kind.TEAM: _team,
+    Kind.ROLE: _role,
+    Kind.ONCALL: _oncall,
+    Kind.QUEUE: _queue,
+    Kind.CHANNEL: _channel,
+}
+
+
+def _places(name: str, rows: QuerySet[Any], part: str, at: datetime) -> Reached:
+    """Everybody of a team or a role; or of the first rank, from the primary's or the backup's on, that can be told."""
+    places: list[TeamMember | RoleHolder] = list(
+        rows.select_related("contact__business_hours").order_by("rank", "contact__name")
+    )
+    if part == Part.ALL:
+        return _people(name, [place.contact for place in places], at)
+    title = f"{name}, {Part(part).label}"
+    tried: list[Contact] = []
+    for _, group in groupby((place for place in places if place.rank >= FIRST_RANK[Part(part)]), lambda row: row.rank):
+        tried += [place.contact for place in group]
+        reached = _people(title, tried, at)
+        if reached.contacts:
+            return reached
+    return _people(title, tried, at)
+
+
+def _people(title: str, contacts: Sequence[Contact], at: datetime) -> Reached:
+    """Those of `contacts` who can be told; the words name the others too."""
+    prefetch_related_objects(contacts, "ways", "business_hours__openings", "business_hours__holidays")
+    reasons = [(contact, why_not(contact, at)) for contact in contacts]
+    reached = [contact for contact, reason in reasons if not reason]
+    words = ", ".join(map(str, reached)) or "nobody"
+    if missed := "; ".join(f"{contact} {reason}" for contact, reason in reasons if reason):
+        words += f" ({missed})"
+    return Reached(contacts=reached, words=f"{title}: {words}" if title else words)

@@ -1,0 +1,1 @@
+"""What carries a message to the outside: one adapter a file. They take plain values and know no models."""

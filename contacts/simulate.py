@@ -1,0 +1,70 @@
+"""What a matrix would do: who hears what, by which way, at which time. Reads only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from catalog.models import Severity
+from contacts import policy, reach
+from contacts.ladder import ladder_of
+from contacts.matrix import ways_in_words
+from contacts.models import Contact, PolicyVersion, Rule, Step, Way
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A step as it would be: `at` None means that it waits for a person."""
+
+    number: int
+    at: datetime | None
+    lines: list[str]
+    nobody: bool
+    early: bool = False
+
+
+@dataclass(frozen=True)
+class Simulation:
+    rule: Rule | None
+    steps: list[Heard] = field(default_factory=list)
+    end: str = ""
+    ends_at: datetime | None = None
+
+
+def simulate(version: PolicyVersion, at: datetime, severity: Severity | None, situation: str = "") -> Simulation:
+    """Play the ladder from `at` on, as if nobody ever answered."""
+    matrix = version.policy
+    fallback = str(matrix.fallback) if matrix.fallback is not None and matrix.fallback.active else "every administrator"
+    rule = policy.rule_of(version, severity, situation)
+    if rule is None:
+        return Simulation(None, end=f"No row fits. {fallback[0].upper()}{fallback[1:]} is told at once.", ends_at=at)
+    ladder = ladder_of(rule, matrix.service)
+    steps: list[Heard] = []
+    clock: datetime | None = at
+    for position, step in enumerate(ladder.steps):
+        due = ladder.due(position, at)
+        early = bool(steps) and steps[-1].nobody and due is not None and clock is not None
+        clock = clock if early else due
+        moment = clock or at
+        found = [reach.resolve(target, moment) for target in step.targets.all()]
+        nobody = not any(each.contacts or each.channels or each.queues for each in found)
+        lines = [_line(each, step) for each in found]
+        steps.append(Heard(position + 1, clock, lines, nobody, early))
+    last = clock
+    end = "Then it waits for somebody who escalates by hand." if last is None else f"Unanswered, {fallback} is told."
+    if last is not None and ladder.repeats:
+        end = f"The ladder begins again up to {ladder.repeats} times. Then, unanswered, {fallback} is told."
+    return Simulation(rule, steps, end, last + ladder.pause if last is not None else None)
+
+
+def _line(found: reach.Reached, step: Step) -> str:
+    ways = [_ways(contact, step) for contact in found.contacts]
+    said = "; ".join(dict.fromkeys(way for way in ways if way))
+    return f"{found.words}, {said}" if said else found.words
+
+
+def _ways(contact: Contact, step: Step) -> str:
+    if step.channels:
+        return ways_in_words(step.channels)
+    first = next((way for way in contact.ways.all() if way.address), None)
+    return ways_in_words([Way.Kind(first.kind)]) if first is not None else ""

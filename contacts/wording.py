@@ -1,0 +1,80 @@
+"""What messages say: one notification, or several for the same reader as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.conf import settings
+
+from contacts import answer
+from contacts.models import Notification
+from contacts.senders.base import Item, Message
+from core.links import list_url
+from core.words import counted
+
+SMS_LENGTH = 160
+MOST_ITEMS = 40
+BODY_LENGTH = 4000
+
+
+def absolute(url: str) -> str:
+    """The address as others reach it; empty while the portal does not know its own."""
+    if not url or url.startswith(("https://", "http://")):
+        return url
+    return f"{settings.PORTAL_URL}{url}" if settings.PORTAL_URL else ""
+
+
+def message_of(notifications: Sequence[Notification]) -> Message:
+    """One message that says them all; the first is the one that is written down as sent."""
+    lead, count = notifications[0], len(notifications)
+    items = tuple(_item(each) for each in notifications[:MOST_ITEMS])
+    urgent = any(each.urgency == Notification.Urgency.PAGE for each in notifications)
+    if count == 1:
+        subject, short = lead.subject, lead.subject
+        link = items[0].answer_url or items[0].url
+    else:
+        subject = f"{lead.subject} (and {counted(count - 1, 'more message')})"
+        short = f"{counted(count, 'message')}: {lead.subject}"
+        pages = [item for item in items if item.answer_url]
+        link = pages[0].answer_url if len(pages) == 1 else absolute(list_url(Notification)) or items[0].url
+    return Message(
+        reference=f"notification-{lead.pk}",
+        subject=subject,
+        text=_text(items, count),
+        short=_cut(short, SMS_LENGTH),
+        link=link,
+        urgent=urgent,
+        items=items,
+    )
+
+
+def _item(notification: Notification) -> Item:
+    return Item(
+        subject=notification.subject,
+        body=_cut(notification.body, BODY_LENGTH),
+        url=absolute(notification.url),
+        answer_url=answer.link_for(notification),
+    )
+
+
+def _text(items: Sequence[Item], count: int) -> str:
+    """The body for email and chat."""
+    blocks = [_block(item, heading=count > 1) for item in items]
+    if count > len(items):
+        blocks.append(f"And {counted(count - len(items), 'more message')}, which the portal lists.")
+    return "\n\n----\n\n".join(blocks)
+
+
+def _block(item: Item, *, heading: bool) -> str:
+    lines = [item.subject] if heading or not item.body else []
+    if item.body:
+        lines.append(item.body)
+    if item.answer_url:
+        lines.append(f"Acknowledge: {item.answer_url}")
+    if item.url:
+        lines.append(f"Read more: {item.url}")
+    return "\n\n".join(lines)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -1,0 +1,96 @@
+"""Incidents that have to do with each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.utils import timezone
+
+from contacts.models import Escalation
+from incidents import access, news
+from incidents.actions import escalating
+from incidents.actions.writing import changing, demand, demand_text, not_closed, not_merged, note_that
+from incidents.exceptions import IncidentError
+from incidents.models import Cause, CoreState, Incident
+
+if TYPE_CHECKING:
+    from core.models import User
+
+
+def merge(incident: Incident, into: Incident, *, reason: str, by: User) -> Incident:
+    """The same thing was declared twice: this one is closed and goes on in the other. Its escalation is withdrawn."""
+    demand(access.may_command(by, incident) and access.may_work(by, into))
+    reason = demand_text(reason, "Say why they are the same.")
+    if incident.pk == into.pk:
+        raise IncidentError("An incident cannot be merged into itself. Choose another.")
+    # In the order of their numbers, whichever goes into which: two merges wait for each other in one order.
+    first, second = sorted((incident, into), key=lambda each: each.pk)
+    with changing(first) as one, changing(second) as other:
+        row, goal = (one, other) if one.pk == incident.pk else (other, one)
+        not_closed(row)
+        not_closed(goal)
+        now = timezone.now()
+        row.state, row.merged_into = CoreState.CLOSED, goal
+        row.resolved_at, row.closed_at = row.resolved_at or now, now
+        row.update_due_at = row.stage_due_at = None
+        row.public = False
+        row.save()
+        Cause.objects.filter(incident=row).update(incident=goal)
+        note_that(row, f"Merged into {goal.number}: {reason}", by=by, url=goal.get_absolute_url())
+        note_that(goal, f"{row.number} was merged into this one: {reason}", by=by, url=row.get_absolute_url())
+        news.tell(news.MERGED, row, f"merged into {goal.number}", by=by, into=goal.number)
+        escalating.stop(row, ending=Escalation.Ending.WITHDRAWN, by=by)
+        return row
+
+
+def set_parent(incident: Incident, parent: Incident | None, *, by: User) -> Incident:
+    """It is a part of another one; None makes it stand alone."""
+    demand(access.may_work(by, incident) and (parent is None or access.may_see(by, parent)))
+    if parent is not None:
+        _no_circle(incident, parent)
+    with changing(incident) as row:
+        not_merged(row)
+        if row.parent == parent:
+            return row
+        before, row.parent = row.parent, parent
+        row.save()
+        text = (
+            f"Part of {parent.number}." if parent else f"Not part of {before.number if before else 'another'} any more."
+        )
+        note_that(row, text, by=by, url=parent.get_absolute_url() if parent else "")
+        if parent is not None:
+            note_that(parent, f"{row.number} is part of this one.", by=by, url=row.get_absolute_url())
+        return row
+
+
+def _no_circle(incident: Incident, parent: Incident) -> None:
+    seen: set[int] = set()
+    above: Incident | None = parent
+    while above is not None and above.pk not in seen:
+        if above.pk == incident.pk:
+            raise IncidentError(f"{parent.number} is a part of {incident.number} already. Choose another.")
+        seen.add(above.pk)
+        above = above.parent
+
+
+def relate(incident: Incident, other: Incident, *, by: User | None) -> None:
+    """They have to do with each other."""
+    demand(by is None or (access.may_work(by, incident) and access.may_see(by, other)))
+    if incident.pk == other.pk:
+        raise IncidentError("An incident is related to itself anyway. Choose another.")
+    first, second = sorted((incident, other), key=lambda each: each.pk)
+    with changing(first) as one, changing(second) as two:
+        if not one.related.filter(pk=two.pk).exists():
+            one.related.add(two)
+            note_that(one, f"Related: {two.number}.", by=by, url=two.get_absolute_url())
+            note_that(two, f"Related: {one.number}.", by=by, url=one.get_absolute_url())
+
+
+def unrelate(incident: Incident, other: Incident, *, by: User) -> None:
+    demand(access.may_work(by, incident) and access.may_see(by, other))
+    first, second = sorted((incident, other), key=lambda each: each.pk)
+    with changing(first) as one, changing(second) as two:
+        if one.related.filter(pk=two.pk).exists():
+            one.related.remove(two)
+            note_that(one, f"Not related: {two.number}.", by=by)
+            note_that(two, f"Not related: {one.number}.", by=by)

@@ -1,0 +1,3 @@
+"""Screens of incidents and of how they are handled."""
+
+from incidents.admin import incidents, items, reviews, settings, updates  # noqa: F401  each registers its screens

@@ -1,0 +1,428 @@
+"""The incidents of thirty days: what the night's failures led to, a slow report, and one that is open now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from catalog.models import Component, Service, Severity
+from contacts.models import Role as JobRole
+from core.models import User
+from core.roles import Role
+from incidents import chain, numbers, review
+from incidents.actions.writing import index
+from incidents.models import (
+    ActionItem,
+    Assignment,
+    Audience,
+    CauseRule,
+    CoreState,
+    Incident,
+    IncidentOperation,
+    IncidentProfile,
+    IncidentRole,
+    MessageTemplate,
+    ProfileRole,
+    PublicComponent,
+    PublicStatus,
+    Review,
+    Stage,
+    TimelineEntry,
+    Update,
+    Workflow,
+)
+from operations.models import Operation
+from opsportal.demo.contacts import Directory
+from opsportal.demo.history import Teller
+from opsportal.demo.timeline import FAILED, at
+
+Kind, Source = TimelineEntry.Kind, TimelineEntry.Source
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+STAGES = (
+    ("Detection", CoreState.OPEN, 2, "Is it real? Ask the probes\nLook at what changed in 24 hours"),
+    ("Assessment", CoreState.ACKNOWLEDGED, 3, "Who is affected?\nTake a backup\nDecide the severity"),
+    ("Immediate response", CoreState.ACKNOWLEDGED, 5, "Stop the bleeding: restart, roll back or restore"),
+    ("Resolution and communication", CoreState.MITIGATED, None, "Tell the departments\nFix the cause\nWrite it down"),
+    ("Review", CoreState.RESOLVED, None, "Write the review\nChange monitoring and runbooks"),
+)
+GATES = (
+    "Root cause analysis completed",
+    "Prevention measures identified",
+    "Documentation updated",
+    "Team retrospective scheduled",
+)
+TEMPLATES = (
+    (
+        "First message",
+        Audience.INTERNAL,
+        "",
+        "INCIDENT: {service} - {title}\nStatus: {status}\nSeverity: {severity}\nImpact: {users} users affected\n"
+        "ETA: {eta}\n{url}",
+    ),
+    (
+        "Public: we are looking into it",
+        Audience.PUBLIC,
+        PublicStatus.INVESTIGATING,
+        "System outage detected at {time}. We are investigating.",
+    ),
+    ("Public: it works again", Audience.PUBLIC, PublicStatus.RESOLVED, "The system is restored. We are sorry."),
+)
+
+
+@dataclass(frozen=True)
+class Past:
+    """An incident that is over, or nearly: minutes count from its declaration."""
+
+    rank: int
+    declared: datetime
+    title: str
+    began: int = 0  # minutes before the declaration
+    acknowledged: float | None = None
+    mitigated: float | None = None
+    resolved: float | None = None
+    closed: float | None = None
+    by: Role | None = None  # None: a rule
+    worked: Role = Role.OPERATOR
+    impacts: Sequence[str] = ()
+    components: Sequence[str] = ()
+    users: int | None = None
+    loss: str = ""
+    cause: str = ""
+    fix: str = ""
+    notes: Sequence[tuple[float, str, str]] = ()  # minute, kind, text
+    operations: Sequence[str] = ()
+    updates: Sequence[tuple[float, str, str]] = ()  # minute, public status, text
+    actions: Sequence[tuple[str, Role, int, bool]] = field(default_factory=tuple)  # text, owner, due in days, done
+
+
+def create(teller: Teller, rows: dict[str, Operation], directory: Directory, now: datetime) -> None:
+    """Write how incidents are handled, and those of the past. Call inside the transaction of the records."""
+    erp = teller.catalog.erp.component.environment.service
+    profile = _profile(erp)
+    _rules()
+    _public(erp)
+    for past in sorted(_story(teller, now), key=lambda one: one.declared):
+        _Told(teller, rows, directory, profile, now, past).write()
+
+
+# -- how they are handled ----------------------------------------------------------------------------------------------
+
+
+def _profile(erp: Service) -> IncidentProfile:
+    workflow = Workflow.objects.create(name="Five stages")
+    for order, (name, state, minutes, checklist) in enumerate(STAGES, start=1):
+        Stage.objects.create(
+            workflow=workflow,
+            order=order,
+            name=name,
+            core_state=state,
+            limit=minutes * MINUTE if minutes else None,
+            checklist=checklist,
+        )
+    profile = IncidentProfile.objects.create(
+        service=erp,
+        workflow=workflow,
+        channel_pattern="#incident-{service}-{yyyymmdd}-{severity}",
+        gates=list(GATES),
+        review_from_rank=2,
+    )
+    lead, owner = JobRole.objects.get(name="Technical Lead"), JobRole.objects.get(name="Business Owner")
+    for role, job, duties in (
+        (IncidentRole.COMMANDER, lead, "Decides the severity\nBrings people together\nMakes the go or no-go decisions"),
+        (IncidentRole.COMMUNICATIONS, owner, "Tells departments and customers\nTalks to vendors"),
+    ):
+        ProfileRole.objects.create(profile=profile, role=role, primary_role=job, backup_role=job, duties=duties)
+    for name, audience, status, body in TEMPLATES:
+        MessageTemplate.objects.create(name=name, service=erp, audience=audience, public_status=status, body=body)
+    return profile
+
+
+def _rules() -> None:
+    """What opens an incident by itself, in every service."""
+    for cause, rank, after in (
+        (CauseRule.Cause.BACKUP_FAILED, 2, 1),
+        (CauseRule.Cause.SLOTS_MISSED, 3, 1),
+        (CauseRule.Cause.RPO_BREACHED, 2, 1),
+        (CauseRule.Cause.RESTORE_FAILED, 1, 1),
+        (CauseRule.Cause.ARCHIVE_DAMAGED, 2, 1),
+        (CauseRule.Cause.OPERATION_ERRORED, 3, 1),
+    ):
+        CauseRule.objects.create(cause=cause, rank=rank, after=after)
+
+
+def _public(erp: Service) -> None:
+    named = {"Web shop": "Web shop", "API": "Partner interface", "Invoice worker": "Invoices"}
+    parts = Component.objects.filter(environment__service=erp, environment__kind="production", name__in=named)
+    for order, component in enumerate(parts, start=1):
+        PublicComponent.objects.create(component=component, name=named[component.name], order=order)
+
+
+# -- what happened -----------------------------------------------------------------------------------------------------
+
+
+def _story(teller: Teller, now: datetime) -> list[Past]:
+    night, moments = teller.story.nights, teller.story.moments
+    restored = moments["restored"]
+    failed, damaged = night[FAILED - 1], moments["damage found"]
+    slow = at(night[15], 9, 40)
+    return [
+        Past(
+            1,
+            restored - 22 * MINUTE,
+            "Paid orders of the last quarter are missing",
+            began=18,
+            acknowledged=2,
+            mitigated=23,
+            resolved=41,
+            closed=41 + 3 * 24 * 60,
+            by=Role.RESPONDER,
+            impacts=("Data integrity concerns", "Features degraded"),
+            components=("Database", "Web shop"),
+            users=340,
+            loss="some",
+            cause="A clean-up script of the shop took the archive flag of an order for “deleted”.",
+            fix="The database was restored from the night's archive; the orders of the morning were typed in again.",
+            notes=(
+                (6, Kind.NOTE, "Bookkeeping: nothing of July to September can be opened. Orders of today are there."),
+                (12, Kind.ROOT_CAUSE, "The log of the clean-up script names 3.1 % of the orders, at 10:41."),
+                (16, Kind.DECISION, "Go: restore the night's archive. Orders since 02:00 are printed first."),
+                (38, Kind.FIX, "Counts agree with bookkeeping's report of yesterday. The script is switched off."),
+            ),
+            operations=("restore",),
+            updates=(
+                (5, PublicStatus.INVESTIGATING, "Some orders cannot be found at the moment. We are investigating."),
+                (24, PublicStatus.MONITORING, "All orders are back. We are watching."),
+                (41, PublicStatus.RESOLVED, "The shop works as usual again."),
+            ),
+            actions=(
+                ("Run the clean-up script with an account that may not delete orders", Role.RESPONDER, -9, True),
+                ("Warn when more than 100 orders vanish within an hour", Role.OPERATOR, 6, False),
+            ),
+        ),
+        Past(
+            2,
+            failed + 1 * MINUTE,
+            "The backup of erp failed",
+            acknowledged=14,
+            mitigated=280,
+            resolved=294,
+            closed=1500,
+            impacts=("Data integrity concerns",),
+            components=("Database",),
+            cause="The archive disk was full: exports of the test team lay on it.",
+            fix="The exports were moved; the backup was made again at 06:52.",
+            notes=((20, Kind.NOTE, "Nobody needs this disk before the morning. Going back to bed."),),
+            operations=(f"night-{FAILED}", "retry"),
+            actions=(("Give the exports of the test team a disk of their own", Role.ADMINISTRATOR, -2, False),),
+        ),
+        Past(
+            3,
+            slow,
+            "The stock report takes more than a minute",
+            began=30,
+            acknowledged=35,
+            mitigated=120,
+            resolved=165,
+            closed=1300,
+            by=Role.OPERATOR,
+            worked=Role.RESPONDER,
+            impacts=("Performance issues",),
+            components=("API",),
+            users=12,
+            cause="Statistics of the stock table were three weeks old.",
+            fix="ANALYZE, and autovacuum looks at this table more often now.",
+        ),
+        Past(
+            2,
+            damaged + 2 * MINUTE,
+            "An archive of erp is damaged",
+            acknowledged=4,
+            mitigated=30,
+            resolved=55,
+            by=None,
+            impacts=("Data integrity concerns",),
+            components=("Database",),
+            cause="Bits on the archive disk had changed; the disk's own log shows two read errors that night.",
+            fix="The archive is marked, and the nights before and after it were verified again.",
+            operations=("damage",),
+            actions=(("Replace the archive disk", Role.OPERATOR, 10, False),),
+        ),
+        Past(
+            3,
+            now - 38 * MINUTE,
+            "Invoices are printed slowly",
+            began=25,
+            acknowledged=9,
+            by=Role.OPERATOR,
+            worked=Role.RESPONDER,
+            impacts=("Performance issues", "Features degraded"),
+            components=("Invoice worker",),
+            users=7,
+            notes=((15, Kind.NOTE, "The worker prints one page in 40 s. Its queue has 210 invoices and grows."),),
+            updates=((17, PublicStatus.IDENTIFIED, "Invoices arrive late at the moment. Orders are not affected."),),
+        ),
+    ]
+
+
+@dataclass
+class _Told:
+    """Writes one of them down, as it would have been written at the time."""
+
+    teller: Teller
+    rows: dict[str, Operation]
+    directory: Directory
+    profile: IncidentProfile
+    now: datetime
+    past: Past
+
+    def write(self) -> None:
+        past, erp = self.past, self.profile.service
+        assert erp is not None
+        severity = Severity.objects.get(service=erp, rank=past.rank)
+        environment = self.teller.catalog.erp.component.environment
+        self.incident = incident = Incident(
+            number=numbers.take(self.profile.number_pattern, erp, past.declared),
+            title=past.title,
+            service=erp,
+            environment=environment,
+            severity=severity,
+            rank=severity.rank,
+            state=self._state(),
+            stage=self._stage(),
+            stage_since=past.declared if past.resolved is None else None,
+            door=Incident.Door.CLICK if past.by else Incident.Door.RULE,
+            declared_by=self._user(past.by),
+            declared_at=past.declared,
+            started_at=past.declared - past.began * MINUTE,
+            acknowledged_at=self._when(past.acknowledged),
+            mitigated_at=self._when(past.mitigated),
+            resolved_at=self._when(past.resolved),
+            closed_at=self._when(past.closed),
+            response_due_at=past.declared + severity.response_time if severity.response_time else None,
+            update_due_at=self.now + DAY if past.resolved is None else None,
+            impacts=list(past.impacts),
+            users_affected=past.users,
+            data_loss=past.loss or ("none" if past.resolved else ""),
+            root_cause=past.cause,
+            resolution=past.fix,
+            public=bool(past.updates),
+            public_status=past.updates[-1][1] if past.updates else "",
+            public_title=past.title if past.updates else "",
+        )
+        incident.channel_name = numbers.room(self.profile.channel_pattern, incident)
+        incident.save()
+        incident.components.set(Component.objects.filter(environment=environment, name__in=past.components))
+        index(incident)
+        self._people()
+        self._timeline()
+        self._what_follows()
+
+    def _state(self) -> str:
+        past = self.past
+        if past.closed is not None and past.declared + past.closed * MINUTE < self.now:
+            return CoreState.CLOSED
+        return CoreState.RESOLVED if past.resolved is not None else CoreState.ACKNOWLEDGED
+
+    def _stage(self) -> Stage | None:
+        assert self.profile.workflow is not None
+        name = "Review" if self.past.resolved is not None else "Resolution and communication"
+        return self.profile.workflow.stages.get(name=name)
+
+    def _when(self, minute: float | None) -> datetime | None:
+        if minute is None:
+            return None
+        found = self.past.declared + minute * MINUTE
+        return found if found < self.now else None
+
+    def _user(self, role: Role | None) -> User | None:
+        return self.teller.people[role] if role else None
+
+    def _people(self) -> None:
+        people = self.directory.people
+        commander, talks = people[Role.ADMINISTRATOR], people[Role.MANAGER]
+        for role, primary, backup in (
+            (IncidentRole.COMMANDER, commander, people[Role.RESPONDER]),
+            (IncidentRole.TECHNICAL, people[self.past.worked], None),
+            (IncidentRole.COMMUNICATIONS, talks, people[Role.APPROVER]),
+        ):
+            Assignment.objects.create(incident=self.incident, role=role, primary=primary, backup=backup)
+
+    def _timeline(self) -> None:
+        past = self.past
+        worked = past.worked
+        said: list[tuple[float, str, str, Role | None]] = [
+            (0, Kind.STATE, f"Declared: {past.title}. Service ERP. Severity {self.incident.severity}.", past.by)
+        ]
+        marks = ((past.acknowledged, "Acknowledged."), (past.mitigated, "Mitigated."), (past.resolved, "Resolved."))
+        said += [(minute, Kind.STATE, text, worked) for minute, text in marks if minute is not None]
+        if past.closed is not None:
+            said.append((past.closed, Kind.STATE, "Closed.", Role.ADMINISTRATOR))
+        said += [(minute, kind, text, worked) for minute, kind, text in past.notes]
+        said += [(minute, Kind.UPDATE, f"Public update: {text}", Role.MANAGER) for minute, _, text in past.updates]
+        previous, sequence = "", 0
+        for minute, kind, text, role in sorted(said, key=lambda one: one[0]):
+            moment = self._when(minute) if minute else past.declared
+            if moment is None:
+                continue
+            sequence += 1
+            entry = self._entry(sequence, moment, kind, text, self._user(role), previous)
+            previous = entry.hash
+
+    def _entry(
+        self, sequence: int, moment: datetime, kind: str, text: str, user: User | None, previous: str
+    ) -> TimelineEntry:
+        entry = TimelineEntry(
+            incident=self.incident,
+            sequence=sequence,
+            at=moment,
+            recorded_at=moment,
+            kind=kind,
+            source=Source.PERSON if user else Source.PORTAL,
+            user=user,
+            actor=user.display_name if user else "The portal",
+            text=text,
+            previous_hash=previous,
+        )
+        entry.hash = chain.entry_hash(entry)
+        entry.save()
+        return entry
+
+    def _what_follows(self) -> None:
+        past, incident = self.past, self.incident
+        for key in past.operations:
+            IncidentOperation.objects.create(incident=incident, operation=self.rows[key], noted=True)
+        for minute, status, text in past.updates:
+            update = Update.objects.create(
+                incident=incident,
+                at=self._when(minute) or past.declared,
+                by=self.teller.people[Role.MANAGER],
+                audience=Audience.PUBLIC,
+                public_status=status,
+                text=text,
+            )
+            update.channels.add(self.directory.channel)
+        for text, owner, days, done in past.actions:
+            self._action(text, owner, days, done)
+        if past.resolved is not None:
+            self._review()
+
+    def _action(self, text: str, owner: Role, days: int, done: bool) -> None:
+        made = self._when(self.past.resolved) or self.past.declared
+        ActionItem.objects.create(
+            incident=self.incident,
+            text=text,
+            owner=self.directory.people[owner],
+            due_on=(self.now + timedelta(days=days)).date(),
+            made_at=made,
+            done_at=made + 2 * DAY if done else None,
+            done_by=self._user(owner) if done else None,
+        )
+
+    def _review(self) -> None:
+        found = review.draft_for(self.incident)
+        found.drafted_at = self.incident.resolved_at or found.drafted_at
+        if self.incident.state == CoreState.CLOSED:
+            found.lessons = "What went well? It was seen early.\n\nWhat will we do differently? See the actions."
+            found.state, found.published_at = Review.State.PUBLISHED, self.incident.closed_at
+        found.save()

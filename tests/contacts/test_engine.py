@@ -1,0 +1,396 @@
+"""Escalations climb: every shape of a matrix, each step once, under a frozen clock."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from contacts import engine, paging
+from contacts.actions import escalation as actions
+from contacts.models import Escalation, Notification, OnCallSchedule, StepRun
+from core.roles import Role
+from operations.models import Event
+from tests.contacts.factories import (
+    ChannelFactory,
+    ContactFactory,
+    EscalationFactory,
+    OnCallScheduleFactory,
+    QueueFactory,
+    layer_of,
+    office_hours,
+    role_of,
+    rule,
+    team_of,
+)
+from tests.contacts.ladders import MONDAY, NOW, Story, matrix, minutes, people, scheme
+from tests.factories import PersonFactory, ServiceFactory
+
+pytestmark = pytest.mark.django_db
+State = Escalation.State
+
+
+@pytest.fixture
+def boss():
+    """The one administrator who has a contact."""
+    return ContactFactory(name="Admin", user=PersonFactory(role=Role.ADMINISTRATOR))
+
+
+def s2_schedule(*contacts) -> OnCallSchedule:
+    schedule = OnCallScheduleFactory(name="SmartCloudOps")
+    for level, contact in enumerate(contacts, start=1):
+        layer_of(schedule, contact, level=level)
+    return schedule
+
+
+# --- the five shapes -------------------------------------------------------------------------------------------------
+
+
+def test_s0_four_levels_without_times_are_climbed_by_hand(boss):
+    service = ServiceFactory()
+    dev, lead, infra, management = people("Dev", "Lead", "Infra", "Management")
+    matrix(
+        service, (None, "", [(None, [team_of(dev)]), (None, [role_of(lead)]), (None, [infra]), (None, [management])])
+    )
+    story = Story(service=service)
+    assert story.row.severity_words == ""
+    assert story.at(0) == ["Dev"]
+    assert (story.row.state, story.row.due_at) == (State.WAITING, None)
+    assert story.at(600) == []
+    person = PersonFactory(role=Role.RESPONDER)
+    for minute, name in ((601, "Lead"), (602, "Infra"), (603, "Management")):
+        with story.when(minute):
+            actions.escalate_now(story.row, by=person)
+        assert story.told() == [name]
+    with pytest.raises(Exception, match="no further level"):
+        actions.escalate_now(story.row, by=person)
+    assert story.at(617) == []
+    assert story.at(618) == ["Admin"]
+    assert story.row.state == State.EXHAUSTED
+
+
+def test_s1_one_target_set_for_each_severity():
+    service, severities = scheme("Critical", "High", "Medium", "Low")
+    vp, cto, lead, team_lead = people("VP Eng", "CTO", "Eng Lead", "Team Lead")
+    backlog = QueueFactory(name="Backlog")
+    matrix(
+        service,
+        (severities["Critical"], "", [(minutes(15), [vp, cto])]),
+        (severities["High"], "", [(minutes(60), [lead])]),
+        (severities["Medium"], "", [(minutes(240), [team_lead])]),
+        (severities["Low"], "", [(minutes(1440), [backlog])]),
+    )
+    told = {}
+    for code, severity in severities.items():
+        story = Story(service=service, severity=severity, subject=severity)
+        told[code] = story.around((0, 15, 60, 240, 1440))
+        story_states = (story.row.state, story.row.queued.count())
+    assert told["Critical"] == {15: ["VP Eng", "CTO"]}
+    assert told["High"] == {60: ["Eng Lead"]}
+    assert told["Medium"] == {240: ["Team Lead"]}
+    assert told["Low"] == {}
+    assert story_states == (State.WAITING, 1), "what is in the backlog waits there"
+
+
+S2 = {"P0": (0, 5, 15, 30), "P1": (15, 30, 60), "P2": (60, 120, 240), "P3": (1440, 2880)}
+
+
+@pytest.fixture
+def s2():
+    service, severities = scheme(*S2)
+    oncall, senior, manager, cto = people("On call", "Senior", "Manager", "CTO")
+    s2_schedule(oncall, senior, manager)
+    schedule = OnCallSchedule.objects.get()
+    policy = matrix(service)
+    for code, times in S2.items():
+        row = rule(policy, *((minutes(at), [cto]) for at in times), severity=severities[code])
+        for level, step in enumerate(row.steps.all(), start=1):
+            if level < 4:
+                step.targets.update(kind="oncall", contact=None, oncall=schedule, level=level)
+    return service, severities
+
+
+NAMES = ("On call", "Senior", "Manager", "CTO")
+
+
+@pytest.mark.parametrize("code", S2)
+def test_s2_timed_ladders_tell_each_level_at_its_minute(s2, code):
+    service, severities = s2
+    story = Story(service=service, severity=severities[code])
+    expected = {at: [name] for at, name in zip(S2[code], NAMES, strict=False)}
+    assert story.around((0, 5, *S2[code])) == expected
+    assert StepRun.objects.count() == len(S2[code])
+
+
+def test_s2_p0_acknowledged_at_minute_six_the_rest_stay_silent(s2):
+    service, severities = s2
+    story = Story(service=service, severity=severities["P0"])
+    assert story.through(5) == {0: ["On call"], 5: ["Senior"]}
+    with story.when(6):
+        actions.acknowledge(story.row, contact=Notification.objects.first().contact)
+    assert story.around((7, 15, 30, 60)) == {}
+    assert story.row.state == State.ACKNOWLEDGED
+    assert {row.state for row in Notification.objects.all()} == {"cancelled"}, "what had not gone out does not"
+
+
+def test_s3_severity_and_situation_tell_several_people():
+    service, severities = scheme("P1", "P2", "P3")
+    senior, dba, support = people("Senior", "DBA", "Support")
+    rows = (
+        ("P1", "System down", 5, [senior]),
+        ("P1", "Data at risk", 5, [senior, dba]),
+        ("P2", "API slow", 15, [support, senior]),
+        ("P2", "High error rate", 15, [senior]),
+        ("P3", "Performance issue", 30, [support]),
+        ("P3", "Single user issue", 60, [support]),
+    )
+    matrix(service, *((severities[code], name, [(minutes(at), whom)]) for code, name, at, whom in rows))
+    for code, name, at, whom in rows:
+        story = Story(service=service, severity=severities[code], situation=name.upper())
+        assert story.around((5, at)) == {at: [str(contact) for contact in whom]}, name
+
+
+def test_s4_roles_tell_their_primary_and_then_their_backup():
+    service, severities = scheme("P1")
+    lead, manager = people("Lead", "IT Manager")
+    commander = role_of(lead, manager)
+    policy = matrix(service, (severities["P1"], "", [(NOW, [commander]), (minutes(15), [commander])]))
+    for step, part in zip(policy.versions.get().rules.get().steps.all(), ("primary", "backup"), strict=True):
+        step.targets.update(part=part)
+    story = Story(service=service, severity=severities["P1"])
+    assert story.around((0, 15, 20)) == {0: ["Lead"], 15: ["IT Manager"]}
+
+
+# --- once, together, again -------------------------------------------------------------------------------------------
+
+
+def test_who_is_named_twice_in_a_step_gets_one_message():
+    service = ServiceFactory()
+    (ann,) = people("Ann")
+    matrix(service, (None, "", [(NOW, [ann, team_of(ann), role_of(ann)])]))
+    assert Story(service=service).at(0) == ["Ann"]
+
+
+def test_each_way_of_a_step_is_a_message_of_its_own():
+    service = ServiceFactory()
+    ann = ContactFactory(name="Ann", email="ann@example.org", sms="+49 1")
+    policy = matrix(service, (None, "", [(NOW, [ann])]))
+    policy.versions.get().rules.get().steps.update(channels=["sms", "email"])
+    assert Story(service=service).at(0) == ["Ann", "Ann"]
+    assert set(Notification.objects.values_list("way", flat=True)) == {"sms", "email"}
+
+
+def test_channels_and_queues_are_told_beside_people():
+    service = ServiceFactory()
+    (ann,), channel, queue = people("Ann"), ChannelFactory(name="#alerts"), QueueFactory()
+    matrix(service, (None, "", [(NOW, [ann, channel, queue])]))
+    story = Story(service=service)
+    assert story.at(0) == ["Ann", "#alerts"]
+    assert story.row.queued.get().queue == queue
+    assert story.row.runs.get().outcome == "told"
+
+
+def test_after_an_outage_overdue_steps_are_one_message_a_person():
+    service = ServiceFactory()
+    ann, bob = people("Ann", "Bob")
+    matrix(service, (None, "", [(NOW, [ann]), (minutes(5), [ann, bob]), (minutes(15), [bob])]))
+    story = Story(service=service)
+    assert story.at(90) == ["Ann", "Bob"]
+    runs = list(story.row.runs.all())
+    assert [(run.due_at - MONDAY, run.at - MONDAY) for run in runs] == [
+        (NOW, minutes(90)), (minutes(5), minutes(90)), (minutes(15), minutes(90)),
+    ]  # fmt: skip
+    assert story.row.state == State.ACTIVE, "whoever was told late has the whole time to answer"
+    assert story.row.due_at == MONDAY + minutes(105)
+
+
+def test_a_row_repeats_after_its_pause_and_ends_then(boss):
+    service = ServiceFactory()
+    ann, bob = people("Ann", "Bob")
+    policy = matrix(service)
+    rule(policy, (NOW, [ann]), (minutes(5), [bob]), repeats=2, repeat_after=minutes(10))
+    story = Story(service=service)
+    assert story.around(range(0, 65, 5)) == {
+        0: ["Ann"], 5: ["Bob"], 15: ["Ann"], 20: ["Bob"], 30: ["Ann"], 35: ["Bob"], 45: ["Admin"],
+    }  # fmt: skip
+    assert (story.row.state, story.row.round) == (State.EXHAUSTED, 2)
+
+
+def test_after_an_outage_a_row_that_repeats_gives_time_to_answer():
+    service = ServiceFactory()
+    (ann,) = people("Ann")
+    rule(matrix(service), (NOW, [ann]), repeats=3, repeat_after=minutes(10))
+    story = Story(service=service)
+    assert story.at(600) == ["Ann"]
+    assert story.at(605) == []
+    assert story.at(610) == ["Ann"]
+
+
+def test_what_went_out_is_counted_once_however_often_the_engine_looks():
+    service = ServiceFactory()
+    (ann,) = people("Ann")
+    matrix(service, (None, "", [(NOW, [ann]), (minutes(5), [ann])]))
+    story = Story(service=service)
+    assert [story.at(0), story.at(0), story.at(1), story.at(5), story.at(5)] == [["Ann"], [], [], ["Ann"], []]
+
+
+# --- nobody ----------------------------------------------------------------------------------------------------------
+
+
+def test_nobody_on_call_the_next_step_comes_at_once_and_the_fallback_hears_of_it(boss):
+    service = ServiceFactory()
+    (senior,) = people("Senior")
+    matrix(service, (None, "", [(NOW, [OnCallScheduleFactory()]), (minutes(5), [senior]), (minutes(15), [senior])]))
+    story = Story(service=service)
+    assert story.at(0) == ["Senior", "Admin"]
+    assert [run.outcome for run in story.row.runs.all()] == ["nobody", "told"]
+    assert Notification.objects.get(contact=boss).urgency == "news"
+    assert story.row.due_at == MONDAY + minutes(15), "the steps after keep their times"
+    assert story.at(15) == ["Senior"]
+
+
+def test_nobody_at_all_ends_the_ladder_at_once(boss):
+    service = ServiceFactory()
+    policy = matrix(service, (None, "", [(NOW, [ContactFactory(active=False)]), (minutes(5), [team_of()])]))
+    policy.fallback = ContactFactory(name="Fallback")
+    policy.save()
+    story = Story(service=service)
+    assert story.at(0) == ["Fallback"]
+    assert story.row.state == State.EXHAUSTED
+    assert Notification.objects.get().urgency == "page"
+
+
+def test_a_ladder_that_ends_unanswered_tells_the_fallback_of_the_matrix(boss):
+    service = ServiceFactory()
+    (ann,) = people("Ann")
+    policy = matrix(service, (None, "", [(NOW, [ann])]))
+    policy.fallback = ContactFactory(name="Fallback")
+    policy.save()
+    story = Story(service=service)
+    assert story.through(30) == {0: ["Ann"], 15: ["Fallback"]}
+    assert story.row.state == State.EXHAUSTED
+    assert Event.objects.filter(name="escalation.exhausted").count() == 1
+
+
+def test_without_any_row_the_administrators_are_told_at_once(boss):
+    story = Story(service=ServiceFactory())
+    assert story.told() == ["Admin"]
+    assert (story.row.state, story.row.version, story.row.rule) == (State.EXHAUSTED, None, None)
+
+
+# --- business hours --------------------------------------------------------------------------------------------------
+
+
+def test_times_may_count_business_hours_only():
+    service = ServiceFactory(business_hours=office_hours())
+    ann, bob = people("Ann", "Bob")
+    rule(matrix(service), (NOW, [ann]), (minutes(60), [bob]), in_business_hours=True)
+    friday_night = datetime(2026, 3, 6, 20, tzinfo=UTC)
+    story = Story(friday_night, service=service)
+    assert story.row.due_at == datetime(2026, 3, 9, 8, tzinfo=UTC), "Monday 09:00 in Berlin"
+    assert story.at(60) == []
+    assert story.at(60 * 60) == ["Ann"]
+    assert story.row.due_at == datetime(2026, 3, 9, 9, tzinfo=UTC)
+    assert story.at(61 * 60) == ["Bob"]
+
+
+# --- robust ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_that_fails_holds_up_no_other(monkeypatch):
+    good, bad = ServiceFactory(), ServiceFactory()
+    ann, bob = people("Ann", "Bob")
+    matrix(good, (None, "", [(NOW, [ann])]))
+    matrix(bad, (None, "", [(NOW, [bob])]))
+    first, second = Story(service=bad), Story(service=good)
+    tell = paging.tell
+
+    def broken(row, *args):
+        if row.pk == first.row.pk:
+            raise RuntimeError("no way")
+        return tell(row, *args)
+
+    monkeypatch.setattr(paging, "tell", broken)
+    assert first.at(0) == ["Ann"]
+    second.row.refresh_from_db()
+    assert second.row.runs.count() == 1
+    assert first.row.due_at == MONDAY + engine.AGAIN_AFTER
+    monkeypatch.undo()
+    assert first.at(1) == ["Bob"]
+    assert first.row.runs.get().due_at == MONDAY, "how late it really was"
+
+
+def test_a_climbing_escalation_without_a_due_time_is_refused():
+    with pytest.raises(IntegrityError, match="escalation_climbing_is_due"), transaction.atomic():
+        EscalationFactory(due_at=None)
+    row = EscalationFactory()
+    with pytest.raises(IntegrityError, match="escalation_climbing_is_due"), transaction.atomic():
+        Escalation.objects.filter(pk=row.pk).update(state="waiting")
+
+
+def test_a_step_is_written_down_once():
+    row = EscalationFactory()
+    values = {"escalation": row, "round": 0, "position": 0, "due_at": timezone.now(), "outcome": "told"}
+    StepRun.objects.create(**values)
+    with pytest.raises(IntegrityError, match="steprun_once"), transaction.atomic():
+        StepRun.objects.create(**values)
+
+
+def test_a_kind_of_subject_that_is_gone_is_climbed_too():
+    (ann,) = people("Ann")
+    row = EscalationFactory(subject_type="gone.thing", due_at=MONDAY)
+    service = ServiceFactory()
+    policy = matrix(service, (None, "", [(NOW, [ann])]))
+    version = policy.versions.get()
+    Escalation.objects.filter(pk=row.pk).update(version=version, rule=version.rules.get(), service=service)
+    assert engine.climb_due(now=MONDAY) == 1
+    assert Notification.objects.get().contact == ann
+
+
+# --- the words -------------------------------------------------------------------------------------------------------
+
+
+def test_a_page_says_what_how_bad_since_when_and_who_was_told():
+    service, severities = scheme("P0")
+    ann = ContactFactory(name="Ann", time_zone="Europe/Berlin")
+    (bob,) = people("Bob")
+    matrix(service, (severities["P0"], "", [(NOW, [bob]), (minutes(5), [ann])]))
+    story = Story(service=service, severity=severities["P0"], url="/incident/1/")
+    story.at(0), story.at(5)
+    page = Notification.objects.get(contact=ann)
+    assert page.subject == "P0 P0: The shop is down"
+    assert page.url == "/incident/1/"
+    assert (page.urgency, page.escalation) == ("page", story.row)
+    assert page.body.splitlines() == [
+        "The shop is down",
+        "Severity: P0 P0",
+        "Since: 2026-03-02 11:00 CET",
+        "This is step 2 of 2.",
+        "Told before, without an answer so far:",
+        "- 2026-03-02 11:00 CET: Bob",
+    ]
+
+
+def test_every_step_is_news():
+    service = ServiceFactory()
+    (ann,) = people("Ann")
+    matrix(service, (None, "", [(NOW, [ann])]))
+    story = Story(service=service)
+    story.at(0)
+    started, step = Event.objects.order_by("pk")
+    assert (started.name, step.name) == ("escalation.started", "escalation.step")
+    assert step.data["subject_id"] == service.pk
+    assert step.data["sentence"] == "Step 1 of 1: told. Ann."
+    assert step.subject_id == story.row.pk
+
+
+def test_many_escalations_cost_few_queries_each(django_assert_max_num_queries):
+    service = ServiceFactory()
+    team = team_of(*people("Ann", "Bob"))
+    matrix(service, (None, "", [(NOW, [team])]))
+    for subject in [ServiceFactory() for _ in range(20)]:
+        actions.start(subject, title="Down", service=service, now=MONDAY)
+    with django_assert_max_num_queries(60):
+        assert engine.climb_due(now=MONDAY + timedelta(seconds=1)) == 20

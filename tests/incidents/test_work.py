@@ -1,0 +1,430 @@
+"""Working on an incident: its states, clocks, gates, severity, people, and what it has to do with others."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+from django.core.exceptions import PermissionDenied
+
+from contacts.actions import escalation as escalations
+from contacts.models import Escalation, Notification
+from incidents import chain, measures
+from incidents.actions import people, relate, triage, work
+from incidents.actions.declare import declare
+from incidents.exceptions import IncidentError
+from incidents.models import Assignment, Cause, Incident, Review
+from operations.models import Event
+from tests.contacts.factories import ContactFactory, PolicyFactory, SeverityFactory, rule
+from tests.factories import ComponentFactory, ServiceFactory
+from tests.incidents.factories import IncidentFactory, ProfileFactory, StageFactory, WorkflowFactory
+
+pytestmark = pytest.mark.django_db
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+NOON = datetime(2026, 3, 6, 12, 0, tzinfo=UTC)
+
+
+def paged(by, ranks=(1, 2), **values):
+    """An incident whose matrix has a row for each severity, and these severities."""
+    service = ServiceFactory()
+    policy = PolicyFactory(service=service)
+    severities = [SeverityFactory(service=service, rank=rank) for rank in ranks]
+    for severity in severities:
+        rule(policy, (timedelta(0), [ContactFactory()]), (5 * MINUTE, [ContactFactory()]), severity=severity)
+    return declare("Down", severity=severities[0], by=by, **values), severities
+
+
+def commander(incident, user):
+    contact = ContactFactory(user=user)
+    Assignment.objects.update_or_create(incident=incident, role="commander", defaults={"primary": contact})
+    return contact
+
+
+def texts(incident):
+    return list(incident.timeline.order_by("sequence").values_list("text", flat=True))
+
+
+def news(name):
+    return Event.objects.filter(name=name).count()
+
+
+class TestAcknowledging:
+    def test_it_answers_the_escalation_too(self, olga):
+        incident, _ = paged(olga)
+        incident = work.acknowledge(incident, by=olga)
+        escalation = Escalation.objects.of(incident).get()
+        assert (incident.state, escalation.state, escalation.acknowledged_by_user) == (
+            "acknowledged",
+            "acknowledged",
+            olga,
+        )
+        assert measures.response_met(incident) is True and measures.time_to_acknowledge(incident) < MINUTE
+        assert news("incident.acknowledged") == 1 and texts(incident).count("Acknowledged by olga.") == 1
+
+    def test_answering_the_escalation_answers_the_incident(self, olga):
+        """By the link in a message: the contact may have no account."""
+        incident, _ = paged(olga)
+        ann = ContactFactory(name="Ann Example")
+        escalations.acknowledge(escalations.current(incident), contact=ann)
+        incident.refresh_from_db()
+        entry = incident.timeline.get(text="Acknowledged by Ann Example.")
+        assert incident.state == "acknowledged" and (entry.source, entry.actor) == ("person", "Ann Example")
+        assert news("incident.acknowledged") == 1 and chain.verify(incident) == []
+
+    def test_a_second_time_changes_nothing(self, olga, ada):
+        incident, _ = paged(olga)
+        first = work.acknowledge(incident, by=olga)
+        count = incident.timeline.count()
+        assert work.acknowledge(incident, by=ada).acknowledged_at == first.acknowledged_at
+        assert incident.timeline.count() == count and news("escalation.acknowledged") == 1
+
+    def test_somebody_with_a_role_in_it_may_whatever_their_rights_elsewhere(self, olga, mona):
+        incident, _ = paged(olga)
+        commander(incident, mona)
+        work.acknowledge(incident, by=mona)
+        assert Escalation.objects.of(incident).get().state == "acknowledged"
+
+    def test_one_that_is_over_is_not_answered(self, olga):
+        with pytest.raises(IncidentError, match="is resolved"):
+            work.acknowledge(IncidentFactory(resolved=True), by=olga)
+
+
+class TestResolving:
+    def test_it_ends_the_escalation_and_the_clocks_and_drafts_the_review(self, olga):
+        incident, _ = paged(olga)
+        incident = work.resolve(incident, by=olga, text="Cleared the disk.")
+        assert (incident.state, incident.update_due_at, incident.resolution) == ("resolved", None, "Cleared the disk.")
+        escalation = Escalation.objects.of(incident).get()
+        assert (escalation.state, escalation.ending) == ("stopped", "resolved")
+        assert Review.objects.get(incident=incident).state == "draft" and incident.acknowledged_at is not None
+        assert not Notification.objects.filter(escalation=escalation, state="pending").exists()
+
+    def test_in_the_past_and_neither_in_the_future_nor_before_it_began(self, olga):
+        with time_machine.travel(NOON, tick=False):
+            incident = declare("Down", by=olga, started_at=NOON - HOUR)
+            with pytest.raises(IncidentError, match="future"):
+                work.resolve(incident, by=olga, at=NOON + MINUTE)
+            with pytest.raises(IncidentError, match="before it began"):
+                work.resolve(incident, by=olga, at=NOON - 2 * HOUR)
+            incident = work.resolve(incident, by=olga, at=NOON - 30 * MINUTE)
+        assert measures.downtime(incident) == 30 * MINUTE
+
+    def test_a_second_time_changes_nothing(self, olga):
+        incident = work.resolve(IncidentFactory(), by=olga)
+        again = work.resolve(incident, by=olga, text="Again")
+        assert again.resolved_at == incident.resolved_at and incident.timeline.filter(kind="state").count() == 1
+
+    def test_reopened_it_pages_again(self, olga):
+        incident, _ = paged(olga)
+        work.resolve(incident, by=olga)
+        with pytest.raises(IncidentError, match="why"):
+            work.reopen(incident, by=olga, reason=" ")
+        incident = work.reopen(incident, by=olga, reason="It is back.")
+        assert (incident.state, incident.resolved_at) == ("open", None)
+        assert Escalation.objects.of(incident).filter(state="active").count() == 1
+
+    def test_only_one_that_was_answered_in_time_has_met_its_response(self, olga):
+        for late in (False, True):
+            with time_machine.travel(NOON, tick=False) as clock:
+                incident = declare("Down", severity=SeverityFactory(response_time=15 * MINUTE), by=olga)
+                assert measures.response_met(incident) is None
+                clock.shift(16 * MINUTE if late else 14 * MINUTE)
+                assert measures.response_met(incident) is (False if late else None)
+                assert measures.response_met(work.acknowledge(incident, by=olga)) is not late
+
+
+class TestClosing:
+    @pytest.fixture
+    def incident(self, ada):
+        severity = SeverityFactory(rank=2)
+        ProfileFactory(
+            service=severity.service,
+            gates=["Root cause analysis completed", "Team retrospective scheduled"],
+            review_from_rank=2,
+        )
+        return work.resolve(declare("Down", severity=severity, by=ada), by=ada)
+
+    def test_every_gate_and_the_review_come_first(self, incident, ada):
+        with pytest.raises(IncidentError, match="Root cause analysis completed; Team retrospective scheduled"):
+            work.close(incident, by=ada)
+        for gate in ("Root cause analysis completed", "Team retrospective scheduled"):
+            work.tick(incident, gate, gate=True, by=ada)
+        with pytest.raises(IncidentError, match="review"):
+            work.close(incident, by=ada)
+        Review.objects.update(state="published", published_at=incident.resolved_at)
+        assert work.close(incident, by=ada).closed_at is not None and news("incident.closed") == 1
+
+    def test_what_was_unticked_is_missing_again(self, incident, ada):
+        work.tick(incident, "Root cause analysis completed", gate=True, by=ada)
+        work.untick(incident, "Root cause analysis completed", gate=True, by=ada)
+        with pytest.raises(IncidentError, match="Root cause"):
+            work.close(incident, by=ada)
+        assert "Not done after all: Root cause analysis completed" in texts(incident)
+
+    def test_what_is_on_no_list_is_refused(self, incident, ada):
+        with pytest.raises(IncidentError, match="not on the list"):
+            work.tick(incident, "Cake", gate=True, by=ada)
+
+    def test_an_open_one_is_not_closed_and_a_closed_one_is_not_reopened(self, ada):
+        incident = IncidentFactory()
+        with pytest.raises(IncidentError, match="Resolve it first"):
+            work.close(incident, by=ada)
+        work.close(work.resolve(incident, by=ada), by=ada)
+        with pytest.raises(IncidentError, match="declare a new"):
+            work.reopen(incident, by=ada, reason="x")
+        assert work.note(incident, "A late insight", by=ada).sequence == 3
+
+    def test_it_is_the_commanders(self, olga):
+        incident = work.resolve(IncidentFactory(), by=olga)
+        with pytest.raises(PermissionDenied):
+            work.close(incident, by=olga)
+
+
+class TestStages:
+    @pytest.fixture
+    def stages(self):
+        workflow = WorkflowFactory()
+        plan = [
+            ("Detection", "open", 2),
+            ("Response", "acknowledged", 5),
+            ("Monitoring", "mitigated", None),
+            ("Communication", "resolved", None),
+        ]
+        return [
+            StageFactory(workflow=workflow, order=order, name=name, core_state=state, limit=limit and limit * MINUTE)
+            for order, (name, state, limit) in enumerate(plan)
+        ]
+
+    def test_a_stage_brings_the_state_and_its_time_box(self, olga, stages):
+        ProfileFactory(workflow=stages[0].workflow)
+        with time_machine.travel(NOON, tick=False):
+            incident = declare("Down", by=olga)
+            incident = work.move_to_stage(incident, stages[1], by=olga)
+        assert (incident.state, incident.stage, incident.stage_due_at) == ("acknowledged", stages[1], NOON + 5 * MINUTE)
+        incident = work.move_to_stage(incident, stages[0], by=olga)
+        assert (incident.state, incident.stage) == ("acknowledged", stages[0])
+        incident = work.move_to_stage(incident, stages[3], by=olga)
+        assert incident.state == "resolved" and incident.stage_due_at is None
+
+    def test_a_state_brings_its_stage(self, olga, stages):
+        ProfileFactory(workflow=stages[0].workflow)
+        incident = work.mitigate(declare("Down", by=olga), by=olga)
+        assert incident.stage == stages[2] and incident.acknowledged_at is not None
+        assert work.reopen(work.resolve(incident, by=olga), by=olga, reason="x").stage == stages[2]
+
+    def test_a_stage_of_another_workflow_is_refused(self, olga, stages):
+        ProfileFactory(workflow=stages[0].workflow)
+        with pytest.raises(IncidentError, match="no stage of"):
+            work.move_to_stage(declare("Down", by=olga), StageFactory(), by=olga)
+
+    def test_the_checklists_of_its_stages(self, olga, stages):
+        stages[0].checklist = "Look at the alerts\n\n Ask the users \n"
+        stages[0].save()
+        ProfileFactory(workflow=stages[0].workflow)
+        incident = declare("Down", by=olga)
+        work.tick(incident, "Ask the users", gate=False, by=olga)
+        work.tick(incident, "Ask the users", gate=False, by=olga)
+        assert incident.ticks.get().by == olga and texts(incident).count("Done: Ask the users") == 1
+
+
+class TestSeverity:
+    def test_it_is_the_commanders_and_wants_a_reason(self, olga):
+        incident, (worst, second) = paged(olga)
+        with pytest.raises(PermissionDenied):
+            triage.change_severity(incident, second, reason="x", by=olga)
+        commander(incident, olga)
+        with pytest.raises(IncidentError, match="why"):
+            triage.change_severity(incident, second, reason="", by=olga)
+        incident = triage.change_severity(incident, second, reason="Only reports are slow", by=olga)
+        assert (incident.severity, incident.rank) == (second, 2)
+        assert f"Severity {worst} → {second}: Only reports are slow" in texts(incident)
+
+    def test_the_clock_counts_anew_from_the_declaration(self, ada):
+        service = ServiceFactory()
+        slow = SeverityFactory(service=service, rank=2, response_time=HOUR, update_every=HOUR)
+        fast = SeverityFactory(service=service, rank=1, response_time=15 * MINUTE, update_every=timedelta(0))
+        with time_machine.travel(NOON, tick=False) as clock:
+            incident = declare("Down", severity=slow, by=ada)
+            clock.shift(10 * MINUTE)
+            incident = triage.change_severity(incident, fast, reason="Everything is down", by=ada)
+        assert incident.response_due_at == NOON + 15 * MINUTE and incident.update_due_at == NOON
+
+    def test_a_graver_row_begins_its_own_ladder_also_after_an_answer(self, ada):
+        incident, (_, second) = paged(ada, ranks=(2, 1))
+        work.acknowledge(incident, by=ada)
+        triage.change_severity(incident, second, reason="Worse", by=ada)
+        old, new = Escalation.objects.of(incident).order_by("pk")
+        assert (old.ending, new.state, new.severity_rank) == ("replaced", "active", 1)
+        escalations.acknowledge(new, by=ada)
+        assert "The escalation was acknowledged by ada." in texts(incident)
+
+    def test_a_milder_one_leaves_an_answered_escalation_alone(self, ada):
+        incident, (_, second) = paged(ada)
+        work.acknowledge(incident, by=ada)
+        triage.change_severity(incident, second, reason="Not so bad", by=ada)
+        assert Escalation.objects.of(incident).get().state == "acknowledged"
+
+    def test_a_milder_one_replaces_an_open_ladder(self, ada):
+        incident, (_, second) = paged(ada)
+        triage.change_severity(incident, second, reason="Not so bad", by=ada)
+        old, new = Escalation.objects.of(incident).order_by("pk")
+        assert (old.ending, new.state, new.severity_rank) == ("replaced", "active", 2)
+
+    def test_a_situation_with_a_row_of_its_own(self, ada):
+        incident, (worst, _) = paged(ada)
+        policy = worst.service.escalation_policy
+        rule(policy, (timedelta(0), [ContactFactory()]), severity=worst, situation="Data at risk", response_time=MINUTE)
+        incident = triage.change_situation(incident, "data at risk", by=ada)
+        assert incident.response_due_at == incident.declared_at + MINUTE
+        assert Escalation.objects.of(incident).get(state="active").rule.situation == "Data at risk"
+
+    def test_a_severity_of_another_service_is_refused(self, ada):
+        incident, _ = paged(ada)
+        with pytest.raises(IncidentError, match="belongs to"):
+            triage.change_severity(incident, SeverityFactory(), reason="x", by=ada)
+
+    def test_without_a_service_the_severity_brings_it(self, ada):
+        severity = SeverityFactory()
+        incident = triage.change_severity(declare("Down", by=ada), severity, reason="Known now", by=ada)
+        assert incident.service == severity.service
+
+
+class TestWhatIsKnown:
+    def test_every_change_stands_on_the_timeline(self, olga):
+        incident = IncidentFactory()
+        triage.edit(incident, by=olga, root_cause="The disk was full", users_affected=40, impacts=["Slow"])
+        triage.edit(incident, by=olga, users_affected=60, resolution="Freed the disk")
+        assert texts(incident) == [
+            "Root cause: “The disk was full”",
+            "Users affected: “40”",
+            "Impacts: “Slow”",
+            "Users affected: “40” → “60”",
+            "Resolution actions: “Freed the disk”",
+        ]
+        kinds = list(incident.timeline.order_by("sequence").values_list("kind", flat=True))
+        assert kinds == ["root-cause", "note", "note", "note", "fix"]
+        assert list(Incident.objects.matching("full disk")) == [incident]
+
+    def test_the_same_again_is_no_change(self, olga):
+        incident = IncidentFactory()
+        triage.edit(incident, by=olga, title=incident.title, workaround=" ")
+        assert not incident.timeline.exists()
+
+    @pytest.mark.parametrize(
+        ("fields", "why"),
+        [
+            ({"title": ""}, "Title"),
+            ({"users_affected": -1}, "Users affected"),
+            ({"number": "INC-1"}, "cannot be edited"),
+            ({"state": "closed"}, "cannot be edited"),
+            ({"started_at": NOON + timedelta(days=9999)}, "begun after it was declared"),
+            ({"data_loss": "perhaps"}, "Data loss"),
+        ],
+    )
+    def test_what_cannot_be_is_said_so(self, olga, fields, why):
+        with pytest.raises(IncidentError, match=why):
+            triage.edit(IncidentFactory(), by=olga, **fields)
+
+    def test_components_are_of_its_service(self, olga):
+        component = ComponentFactory()
+        incident = IncidentFactory(severity=SeverityFactory(service=component.environment.service))
+        triage.edit(incident, by=olga, components=[component])
+        assert texts(incident) == ["Components: database."]
+        with pytest.raises(IncidentError, match="another service"):
+            triage.edit(incident, by=olga, components=[ComponentFactory()])
+
+
+class TestConfidential:
+    def test_what_others_read_is_left_with_the_number(self, ada):
+        incident, _ = paged(ada)
+        Notification.objects.create(
+            key="x", contact=ContactFactory(), subject="Down", escalation=Escalation.objects.of(incident).get()
+        )
+        incident = triage.set_confidential(incident, True, reason="Personal data", by=ada)
+        said = f"Confidential incident {incident.number}"
+        assert Escalation.objects.of(incident).get().title == said
+        assert not [event for event in Event.objects.all() if "Down" in f"{event.sentence} {event.data}"]
+        assert Notification.objects.get(key="x").subject == said
+        assert "Confidential now: Personal data" in texts(incident)
+        work.resolve(incident, by=ada, text="Deleted the file")
+        assert Event.objects.filter(name="incident.resolved").get().sentence == said
+
+    def test_it_leaves_the_status_page(self, ada):
+        incident = IncidentFactory(public=True, public_status="investigating")
+        assert not triage.set_confidential(incident, True, reason="x", by=ada).public
+
+
+class TestPeople:
+    def test_command_is_taken_where_there_is_none(self, olga, rene):
+        incident = IncidentFactory()
+        with pytest.raises(IncidentError, match="belongs to no contact"):
+            people.take_command(incident, by=olga)
+        me = ContactFactory(user=olga)
+        assert people.take_command(incident, by=olga).primary == me
+        ContactFactory(user=rene)
+        with pytest.raises(PermissionDenied):
+            people.take_command(incident, by=rene)
+
+    def test_who_stands_in_takes_over_and_the_other_stands_in(self, olga, rene):
+        incident = IncidentFactory()
+        first, second = ContactFactory(user=olga), ContactFactory(user=rene)
+        people.assign(incident, "commander", primary=first, backup=second, by=olga)
+        row = people.take_command(incident, by=rene)
+        assert (row.primary, row.backup) == (second, first)
+
+    def test_roles_are_given_and_taken_away(self, olga):
+        incident = IncidentFactory()
+        ann = ContactFactory(name="Ann")
+        people.assign(incident, "communications", primary=None, backup=ann, by=olga)
+        people.assign(incident, "communications", primary=ann, by=olga)
+        people.assign(incident, "communications", primary=None, by=olga)
+        assert texts(incident) == ["Communications lead: Ann.", "Communications lead: nobody any more."]
+        with pytest.raises(IncidentError, match="switched off"):
+            people.assign(incident, "support", primary=ContactFactory(active=False), by=olga)
+
+
+class TestRelations:
+    def test_merged_it_is_closed_and_its_escalation_withdrawn(self, ada):
+        incident, _ = paged(ada)
+        into = IncidentFactory()
+        cause = Cause.objects.create(key="x", incident=incident)
+        incident = relate.merge(incident, into, reason="The same disk", by=ada)
+        assert (incident.state, incident.merged_into, incident.state_word) == ("closed", into, "Merged")
+        assert Escalation.objects.of(incident).get().ending == "withdrawn"
+        assert f"Merged into {into.number}: The same disk" in texts(incident)
+        assert f"{incident.number} was merged into this one: The same disk" in texts(into)
+        cause.refresh_from_db()
+        assert cause.incident == into
+        for attempt in (
+            lambda: work.acknowledge(incident, by=ada),
+            lambda: relate.merge(incident, into, reason="x", by=ada),
+            lambda: relate.merge(into, incident, reason="x", by=ada),
+        ):
+            with pytest.raises(IncidentError, match="was merged into"):
+                attempt()
+
+    def test_not_into_itself_and_not_without_a_reason(self, ada):
+        incident = IncidentFactory()
+        with pytest.raises(IncidentError, match="itself"):
+            relate.merge(incident, incident, reason="x", by=ada)
+        with pytest.raises(IncidentError, match="why"):
+            relate.merge(incident, IncidentFactory(), reason="", by=ada)
+
+    def test_parts_make_no_circle(self, olga):
+        top, middle, bottom = IncidentFactory(), IncidentFactory(), IncidentFactory()
+        relate.set_parent(middle, top, by=olga)
+        relate.set_parent(bottom, Incident.objects.get(pk=middle.pk), by=olga)
+        for parent in (top, Incident.objects.get(pk=bottom.pk)):
+            with pytest.raises(IncidentError, match="a part of"):
+                relate.set_parent(top, parent, by=olga)
+        assert relate.set_parent(Incident.objects.get(pk=bottom.pk), None, by=olga).parent is None
+
+    def test_related_both_ways_once(self, olga):
+        one, other = IncidentFactory(), IncidentFactory()
+        relate.relate(one, other, by=olga)
+        relate.relate(other, one, by=olga)
+        assert list(one.related.all()) == [other] and list(other.related.all()) == [one]
+        assert one.timeline.count() == other.timeline.count() == 1
+        relate.unrelate(one, other, by=olga)
+        assert not other.related.exists()
