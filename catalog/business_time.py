@@ -13,11 +13,12 @@ from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from catalog.exceptions import CatalogError
-from catalog.models import BusinessHours, Severity
+from catalog.models import BusinessHours, Service, Severity
 
 DAY = timedelta(days=1)
 MIDNIGHT = time(0)
 ZERO = timedelta(0)
+SECOND = timedelta(seconds=1)
 # So long without one opening, a calendar never opens.
 GIVE_UP_AFTER = timedelta(days=400)
 
@@ -111,7 +112,10 @@ def _after(start: datetime, duration: timedelta, hours: Hours) -> datetime:
 
 
 def business_days_after(start: datetime, days: int, calendar: BusinessHours) -> datetime:
-    """Closing time of the `days`-th business day after the local day of `start`. From Friday, 1 is Monday's."""
+    """Closing time of the `days`-th business day after the local day of `start`. From Friday, 1 is Monday's.
+
+    A day that is open until midnight ends with its last second: midnight itself would read as the day after.
+    """
     return _business_days_after(start, days, Hours.of(calendar))
 
 
@@ -121,7 +125,8 @@ def _business_days_after(start: datetime, days: int, hours: Hours) -> datetime:
     coming = hours.business_days_from(hours.day_of(start) + DAY)
     for _ in range(days):
         _, openings = next(coming)
-    return openings[-1][1]
+    closing = openings[-1][1]
+    return closing - SECOND if closing.astimezone(hours.zone).time() == MIDNIGHT else closing
 
 
 def response_due(
@@ -130,14 +135,18 @@ def response_due(
     *,
     rule_response: timedelta | None = None,
     in_business_hours: bool = False,
+    service: Service | None = None,
 ) -> datetime | None:
     """When somebody must have answered; None where no response time is set.
 
     `rule_response` is the matrix' own and goes before the severity's; `in_business_hours` says how it counts. Without
     business hours of the service, durations count by the clock and business days are Monday to Friday in its zone.
+    `service` is whose hours count while the severity is undecided.
     """
+    if severity is not None:
+        service = severity.service
     if rule_response is not None:
-        return _due(severity, declared_at, rule_response, in_business_hours)
+        return _due(service, declared_at, rule_response, in_business_hours)
     if severity is None:
         return None
     if severity.response_business_days is not None:
@@ -147,11 +156,11 @@ def response_due(
     if severity.response_time is None:
         return None
     open_only = in_business_hours or severity.response_in_business_hours
-    return _due(severity, declared_at, severity.response_time, open_only)
+    return _due(service, declared_at, severity.response_time, open_only)
 
 
-def _due(severity: Severity | None, start: datetime, duration: timedelta, open_only: bool) -> datetime:
-    calendar = severity.service.business_hours if severity is not None and open_only else None
+def _due(service: Service | None, start: datetime, duration: timedelta, open_only: bool) -> datetime:
+    calendar = service.business_hours if service is not None and open_only else None
     return after(start, duration, calendar) if calendar else start + duration
 
 

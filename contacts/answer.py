@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core import signing
 from django.urls import reverse
 
-from contacts.models import Notification
+from contacts.models import Escalation, Notification
 
 SALT = "contacts.answer"
 WORKS_FOR = timedelta(days=7)
@@ -23,7 +23,7 @@ class Expired(Exception):
 
 
 class Forged(Exception):
-    """No link of this portal, or one whose message is gone."""
+    """No link of this portal, or one that does not count any more: its message is gone, or its contact switched off."""
 
 
 def _signer() -> signing.TimestampSigner:
@@ -52,7 +52,21 @@ def read(token: str) -> Notification:
     rows = Notification.objects.select_related(
         "contact", "escalation__acknowledged_by", "escalation__acknowledged_by_user"
     )
-    found = rows.filter(pk=int(value), escalation__isnull=False, contact__isnull=False).first()
+    found = rows.filter(pk=int(value), escalation__isnull=False, contact__active=True).first()
     if found is None:
         raise Forged
     return found
+
+
+def escalation_of(notification: Notification) -> Escalation:
+    """What a link answers now. Where an escalation was replaced or given away, the one that runs in its place.
+
+    Whoever holds the old mail must not read that it is over while others are called.
+    """
+    found = notification.escalation
+    assert found is not None  # read() looks for one
+    if found.ending not in (Escalation.Ending.REPLACED, Escalation.Ending.REASSIGNED):
+        return found
+    same = Escalation.objects.filter(subject_type=found.subject_type, subject_id=found.subject_id)
+    running = same.exclude(state=Escalation.State.STOPPED)
+    return running.select_related("acknowledged_by", "acknowledged_by_user").first() or found

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import Min, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -48,19 +48,27 @@ class Parcel:
         return any(row.urgency == URGENT for row in self.rows)
 
     @property
+    def gravest(self) -> int | None:
+        """The rank of the worst severity that its pages are about; 1 is the worst of all, None says there is none."""
+        pages = [row.escalation for row in self.rows if row.urgency == URGENT and row.escalation is not None]
+        return min((page.severity_rank for page in pages if page.severity_rank is not None), default=None)
+
+    @property
     def ids(self) -> list[int]:
         return [row.pk for row in self.rows]
 
 
-def take(most: int = MOST_READERS) -> list[Parcel]:
-    """Claim what is due for at most so many readers. Whoever has had enough for now waits, and gets all of it as one
-    message later."""
+def take(most: int = MOST_READERS, *, most_messages: int = MOST_AT_ONCE) -> list[Parcel]:
+    """Claim what is due for at most so many readers, and at most so many messages.
+
+    Whoever has had enough for now waits, and gets all of it as one message later.
+    """
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [ADVISORY_LOCK])
             if not cursor.fetchone()[0]:
                 return []
-        rows = _due(most)
+        rows = _due(most, min(most_messages, MOST_AT_ONCE))
         if not rows:
             return []
         parcels = _parcels(rows)
@@ -79,7 +87,7 @@ def reader_of(row: Notification) -> Reader:
     return ("contact", row.contact_id) if row.contact_id else ("channel", row.channel_id or 0)
 
 
-def _due(most: int) -> list[Notification]:
+def _due(most: int, most_messages: int) -> list[Notification]:
     """Everything due for those whose turn it is, so that one message says it all."""
     first = Notification.objects.due().values_list("contact_id", "channel_id")[: most * 2]
     readers = list(dict.fromkeys(first))[:most]
@@ -87,8 +95,8 @@ def _due(most: int) -> list[Notification]:
         return []
     theirs = Q(contact_id__in=[one for one, _ in readers if one]) | Q(channel_id__in=[one for _, one in readers if one])
     rows = Notification.objects.due().filter(theirs).select_for_update(skip_locked=True, no_key=True, of=("self",))
-    ids = list(rows.values_list("pk", flat=True)[:MOST_AT_ONCE])
-    found = Notification.objects.filter(pk__in=ids).select_related("contact", "channel")
+    ids = list(rows.values_list("pk", flat=True)[:most_messages])
+    found = Notification.objects.filter(pk__in=ids).select_related("contact", "channel", "escalation")
     return list(found.prefetch_related("contact__ways").order_by("-urgency", "due_at", "pk"))
 
 
@@ -127,7 +135,10 @@ def _on_the_way(readers: Iterable[Reader]) -> dict[tuple[Reader, str, int | None
 
 
 def _allowed(parcels: list[Parcel]) -> list[Parcel]:
-    """Without what is too much for its reader. News leave half of what is allowed to pages."""
+    """Without what is too much for its reader. News leave half of what is allowed to pages.
+
+    A page about something graver than all that its reader was paged for lately is never too much.
+    """
     parcels.sort(key=lambda parcel: (not parcel.urgent, parcel.lead.due_at, parcel.lead.pk))
     readers = {reader_of(parcel.lead) for parcel in parcels}
     counts = _lately(readers)
@@ -135,12 +146,26 @@ def _allowed(parcels: list[Parcel]) -> list[Parcel]:
     for parcel in parcels:
         reader = reader_of(parcel.lead)
         most = limit(urgent=parcel.urgent)
-        if counts[reader] < most or not parcel.routes.tries:  # what cannot be sent disturbs nobody
+        # what cannot be sent disturbs nobody
+        if counts[reader] < most or not parcel.routes.tries or _graver_than_lately(parcel):
             counts[reader] += 1 if parcel.routes.tries else 0
             going.append(parcel)
         else:
             _hold_back(parcel, most)
     return going
+
+
+def _graver_than_lately(parcel: Parcel) -> bool:
+    """Whether it says something graver than every page that went to its reader within the window.
+
+    A page without a severity is the least grave: it never passes, and does not hold back one that has a severity.
+    """
+    rank = parcel.gravest
+    if rank is None:
+        return False
+    pages = Notification.objects.filter(_of([reader_of(parcel.lead)]), urgency=URGENT)
+    sent = pages.filter(sent_at__gt=timezone.now() - WINDOW).aggregate(rank=Min("escalation__severity_rank"))["rank"]
+    return sent is None or rank < sent
 
 
 def limit(*, urgent: bool) -> int:

@@ -150,19 +150,28 @@ def climb(row: Escalation, ladder: Ladder, book: Book) -> None:
 
     Its row is locked, and saved by the caller.
     """
-    told, unreached = Told(), False
+    told, unreached = Told(), ""
     while row.state == State.ACTIVE and row.due_at is not None and row.due_at <= book.at:
         if ladder.has(row.position):
-            outcome = take_step(row, ladder, book, told)
-            unreached = unreached or outcome == Outcome.NOBODY
+            step = f"{row.round}:{row.position}"
+            if take_step(row, ladder, book, told) == Outcome.NOBODY:
+                unreached = unreached or step
         elif row.round < ladder.repeats and ladder.steps:
             row.round += 1
             begin_round(row, ladder, book.at)
         else:
-            _exhaust(row, book)
+            _exhaust(row, ladder, book)
     if unreached and row.state != State.EXHAUSTED:
         urgency = paging.NEWS if told.contacts or told.channels else paging.PAGE
-        paging.tell_fallback(row, book, key=f"nobody:{row.round}", reason=REACHED_NOBODY, urgency=urgency)
+        tell_of_nobody(row, book, unreached, urgency=urgency)
+
+
+def tell_of_nobody(row: Escalation, book: Book, step: str, *, urgency: str = paging.PAGE) -> None:
+    """The fallback hears of a step (`round:position`) that reached nobody.
+
+    The key names step and urgency: news of an earlier step must never stand in for the page of a later one.
+    """
+    paging.tell_fallback(row, book, key=f"nobody:{step}:{urgency}", reason=REACHED_NOBODY, urgency=urgency)
 
 
 def take_step(row: Escalation, ladder: Ladder, book: Book, told: Told, *, by: Any = None) -> str:
@@ -173,7 +182,8 @@ def take_step(row: Escalation, ladder: Ladder, book: Book, told: Told, *, by: An
     run.outcome, run.sentence = paging.tell(row, ladder, book, told)
     book.taken.append(run)
     book.runs_of(row).append(run)
-    move_on(row, ladder, run.outcome, book.at)
+    taken = {each.position: each.outcome for each in book.runs_of(row) if each.round == row.round}
+    move_on(row, ladder, run.outcome, book.at, taken)
     which = f"Step {run.position + 1} of {len(ladder.steps)}"
     sentence = f"{which}: {run.get_outcome_display().lower()}. {run.sentence}."
     data = news_of(row, sentence, actor=str(by or ""), position=run.position, outcome=run.outcome)
@@ -181,16 +191,23 @@ def take_step(row: Escalation, ladder: Ladder, book: Book, told: Told, *, by: An
     return run.outcome
 
 
-def _exhaust(row: Escalation, book: Book) -> None:
+def _exhaust(row: Escalation, ladder: Ladder, book: Book) -> None:
     """Nobody has answered, and nobody is left to be told."""
-    sentence = (
-        "Nobody has answered, and the ladder is at its end."
-        if book.runs_of(row)
-        else "No row of the escalation matrix says who is to be told."
-    )
+    sentence = _why_exhausted(row, ladder, book)
     row.state, row.due_at = State.EXHAUSTED, None
     paging.tell_fallback(row, book, key=f"exhausted:{row.round}", reason=sentence)
     book.news.append(News(ESCALATION_EXHAUSTED, f"{row.title}. {sentence}", row, news_of(row, sentence)))
+
+
+def _why_exhausted(row: Escalation, ladder: Ladder, book: Book) -> str:
+    """One that was given to somebody has taken no step, and waited for that contact alone."""
+    if book.runs_of(row):
+        return "Nobody has answered, and the ladder is at its end."
+    if (contact := paging.given_to(row)) is not None:
+        return f"{contact} has not answered."
+    if ladder.steps:
+        return "Nobody has answered."
+    return "No row of the escalation matrix says who is to be told."
 
 
 def news_of(row: Escalation, sentence: str, *, actor: str = "", **more: Any) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from django.db import transaction
+from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
 from contacts import news, records, rota
-from contacts.models import Level, Notification, OnCallRecord, OnCallSchedule
+from contacts.models import Level, Notification, OnCallRecord, OnCallSchedule, PolicyVersion, Target
 from contacts.notifying import notify_administrators
 from operations import duties, events
 
@@ -32,13 +33,19 @@ class Gap:
     level: Level
     starts_at: datetime
     ends_at: datetime | None
+    bare: bool = False  # no layer says who answers, and the matrix counts on somebody
 
     @property
     def key(self) -> str:
+        if self.bare:
+            return f"{self.level.value}:no layer"  # one and the same, whenever it is looked at
         return f"{self.level.value}:{self.starts_at.isoformat()}"
 
     def sentence(self, now: datetime) -> str:
         """In the words of a message, in the schedule's zone."""
+        if self.bare:
+            which = self.level.label.lower()
+            return f"The escalation matrix calls {self.schedule} ({which}), and no layer of it says who answers."
         when = f"from {self._shown(self.starts_at)}" if self.starts_at > now else "now"
         until = f"until {self._shown(self.ends_at)}" if self.ends_at else "and nobody follows"
         return f"Nobody is on call for {self.schedule} ({self.level.label.lower()}) {when} {until}."
@@ -56,6 +63,18 @@ def gaps_of(book: rota.Book, start: datetime, end: datetime) -> list[Gap]:
         if shift.contact is None
     ]
     return sorted(found, key=lambda gap: (gap.starts_at, gap.level))
+
+
+def levels_without_layers(book: rota.Book, at: datetime) -> list[Gap]:
+    """The levels that a matrix in force calls and that nobody was ever put into: an override ends, this stays."""
+    newest = PolicyVersion.objects.filter(policy=OuterRef("step__rule__version__policy")).order_by("-number")
+    named = Target.objects.filter(
+        kind=Target.Kind.ONCALL, oncall=book.schedule, step__rule__version=Subquery(newest.values("pk")[:1])
+    )
+    levels = sorted(set(named.values_list("level", flat=True)))
+    return [
+        Gap(book.schedule, Level(level), at, None, bare=True) for level in levels if Level(level) not in book.layered
+    ]
 
 
 def _end_of(book: rota.Book, level: Level, shift: rota.Shift, horizon: datetime) -> datetime | None:
@@ -79,7 +98,7 @@ def look_at(schedule: OnCallSchedule, now: datetime | None = None) -> None:
     """Keep the facts up to now, and tell of new gaps."""
     row = records.keep(schedule, now)
     now = now or timezone.now()
-    gaps = _with_their_beginning(gaps_of(rota.book(row, since=now), now, now + AHEAD), now) if row.alarm_gaps else []
+    gaps = _alarming(rota.book(row, since=now), now) if row.alarm_gaps else []
     told = set(row.gaps_told)
     for gap in gaps:
         if gap.key not in told:
@@ -88,6 +107,10 @@ def look_at(schedule: OnCallSchedule, now: datetime | None = None) -> None:
     if there_are != row.gaps_told:
         row.gaps_told = there_are
         row.save(update_fields=["gaps_told"])
+
+
+def _alarming(book: rota.Book, now: datetime) -> list[Gap]:
+    return levels_without_layers(book, now) + _with_their_beginning(gaps_of(book, now, now + AHEAD), now)
 
 
 def _with_their_beginning(gaps: list[Gap], now: datetime) -> list[Gap]:

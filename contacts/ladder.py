@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -109,13 +109,21 @@ def begin_round(row: Escalation, ladder: Ladder, now: datetime) -> None:
     row.due_at = ladder.due(0, now) if ladder.steps else now
 
 
-def move_on(row: Escalation, ladder: Ladder, outcome: str, now: datetime) -> None:
+def move_on(
+    row: Escalation, ladder: Ladder, outcome: str, now: datetime, taken: Mapping[int, str] | None = None
+) -> None:
     """Stand before what comes after a step that was taken just now.
 
-    What reached nobody lets the next one come at once. What went into a queue at the end waits there.
+    What reached nobody lets the next one come at once. What went into a queue at the end waits there. `taken` holds
+    the outcomes of this round by position: a level that somebody called by hand is not called again, and what comes
+    after it depends on how that one ended.
     """
-    nobody = outcome == Outcome.NOBODY
+    taken = taken or {}
     row.position += 1
+    while ladder.has(row.position) and row.position in taken:
+        outcome = taken[row.position]
+        row.position += 1
+    nobody = outcome == Outcome.NOBODY
     row.state, row.due_at = State.ACTIVE, None
     if ladder.has(row.position):
         row.due_at = ladder.due(row.position, row.round_at)

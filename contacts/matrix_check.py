@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from django.db.models import prefetch_related_objects
 
 from catalog.models import Severity
-from contacts import policy
+from contacts import policy, reach
 from contacts.models import Contact, EscalationPolicy, Level, Rule, Target, Way
 
 BEHIND = (
@@ -24,9 +24,10 @@ def problems(matrix: EscalationPolicy, rules: Sequence[Rule]) -> list[str]:
     if not rules:
         return ["No row was saved yet, so this matrix tells nobody."]
     prefetch_related_objects([target for rule in rules for target in _targets(rule)], *BEHIND)
+    sendable = reach.sendable_kinds()
     found = [*_uncovered(matrix, rules), *_gone(rules)]
     for rule in rules:
-        found += _of_rule(rule)
+        found += _of_rule(rule, sendable)
     return list(dict.fromkeys(found))
 
 
@@ -51,42 +52,42 @@ def _gone(rules: Iterable[Rule]) -> Iterator[str]:
             yield f"{rule}: the severity was removed from the catalog, so this row counts for nothing."
 
 
-def _of_rule(rule: Rule) -> Iterator[str]:
+def _of_rule(rule: Rule, sendable: frozenset[str]) -> Iterator[str]:
     for number, step in enumerate(rule.steps.all(), start=1):
         where = f"{rule}, step {number}"
         targets = list(step.targets.all())
-        helped = [bool(_reachable(target)) for target in targets]
+        helped = [_reachable(target, sendable) for target in targets]
         for target in targets:
-            for trouble in of_target(target, step.channels):
+            for trouble in of_target(target, step.channels, sendable):
                 yield f"{where}: {trouble}"
         if targets and not any(helped):
             yield f"{where}: nobody can be reached."
 
 
-def _reachable(target: Target) -> bool:
+def _reachable(target: Target, sendable: frozenset[str]) -> bool:
     """Whether somebody or something would take the message, at a good moment."""
     if target.kind == Kind.QUEUE:
         return True
     if target.kind == Kind.CHANNEL:
-        return target.channel is not None and target.channel.enabled and not target.channel.is_missing
-    return any(_can_be_told(contact) for contact in people_behind(target))
+        return target.channel is not None and not reach.why_no_channel(target.channel)
+    return any(_can_be_told(contact, sendable) for contact in people_behind(target))
 
 
-def of_target(target: Target, channels: Sequence[str] = ()) -> list[str]:
+def of_target(target: Target, channels: Sequence[str], sendable: frozenset[str]) -> list[str]:
     """What speaks against one target."""
-    if target.kind == Kind.CHANNEL and not _reachable(target):
-        off = target.channel is not None and not target.channel.enabled
-        return [f"the channel {target.channel} {'is switched off' if off else 'has no address'}."]
-    if target.kind in (Kind.CHANNEL, Kind.QUEUE):
+    if target.channel is not None:
+        why = reach.why_no_channel(target.channel)
+        return [f"the channel {target.channel} {why}."] if why else []
+    if target.kind == Kind.QUEUE:
         return []
     people = people_behind(target)
     if target.kind == Kind.CONTACT:
-        return [trouble for contact in people for trouble in _of_contact(contact, channels)]
+        return [trouble for contact in people for trouble in _of_contact(contact, channels, sendable)]
     if not people and target.kind == Kind.ONCALL:
         return [f"{target.oncall} has nobody in its {Level(target.level).label.lower()} layers."]
-    if not any(_can_be_told(contact) for contact in people):
+    if not any(_can_be_told(contact, sendable) for contact in people):
         return [f"nobody of {target} can be reached."]
-    return [trouble for contact in people if contact.active for trouble in _of_contact(contact, channels)]
+    return [trouble for contact in people if contact.active for trouble in _of_contact(contact, channels, sendable)]
 
 
 def people_behind(target: Target) -> list[Contact]:
@@ -101,14 +102,16 @@ def people_behind(target: Target) -> list[Contact]:
     return [place.contact for place in places if place.rank >= first]
 
 
-def _can_be_told(contact: Contact) -> bool:
-    return contact.active and any(way.address for way in contact.ways.all())
+def _can_be_told(contact: Contact, sendable: frozenset[str]) -> bool:
+    return contact.active and not reach.why_no_way(contact, sendable)
 
 
-def _of_contact(contact: Contact, channels: Sequence[str]) -> list[str]:
+def _of_contact(contact: Contact, channels: Sequence[str], sendable: frozenset[str]) -> list[str]:
     if not contact.active:
         return [f"{contact} is switched off."]
     kinds = {way.kind for way in contact.ways.all() if way.address}
     if not kinds:
         return [f"there is no way to reach {contact}."]
+    if why := reach.why_no_way(contact, sendable):
+        return [f"{contact} {why}."]
     return [f"{contact} has no address for {Way.Kind(kind).label}." for kind in channels if kind not in kinds]

@@ -15,6 +15,7 @@ from typing import Any
 from django.db.models import Q
 
 from contacts.models import Channel, Contact, Escalation, Notification
+from contacts.querysets import ContactQuerySet
 from core.roles import Role
 
 logger = logging.getLogger(__name__)
@@ -56,17 +57,26 @@ def notify_channel(
 
 
 def notify_administrators(
-    *, key: str, subject: str, body: str = "", url: str = "", urgency: str = Urgency.NEWS
+    *,
+    key: str,
+    subject: str,
+    body: str = "",
+    url: str = "",
+    urgency: str = Urgency.NEWS,
+    escalation: Escalation | None = None,
 ) -> list[Notification]:
-    """A message for everybody who runs the portal and has a contact. Says so in the log when nobody has."""
+    """A message for everybody who runs the portal and has a contact. Says so in the log when nobody has.
+
+    With an escalation it carries the link that acknowledges, and is withdrawn once somebody has answered.
+    """
     contacts = list(administrators())
     if not contacts:
         logger.warning("no administrator has a contact: nobody was told “%s”", subject)
-    common = _message(subject, body, url, urgency, None)
+    common = _message(subject, body, url, urgency, escalation)
     return _write([Notification(key=f"{key}:{contact.pk}", contact=contact, **common) for contact in contacts])
 
 
-def administrators() -> Iterable[Contact]:
+def administrators() -> ContactQuerySet:
     """The contacts of those who run the portal."""
     runs_it = Q(user__is_superuser=True) | Q(user__groups__name=Role.ADMINISTRATOR.value)
     return Contact.objects.active().filter(runs_it, user__is_active=True).distinct()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,6 +17,7 @@ from operations.events import News, publish_all
 
 PAGE, NEWS = Notification.Urgency.PAGE, Notification.Urgency.NEWS
 SUBJECT_LENGTH = 140
+GIVEN = "given:contact:"
 
 
 @dataclass
@@ -49,8 +51,12 @@ class Book:
 
     def behind(self, target: Target) -> reach.Reached:
         if target.pk not in self.reached:
-            self.reached[target.pk] = reach.resolve(target, self.at)
+            self.reached[target.pk] = reach.resolve(target, self.at, self.sendable)
         return self.reached[target.pk]
+
+    @cached_property
+    def sendable(self) -> frozenset[str]:
+        return reach.sendable_kinds()
 
     def runs_of(self, row: Escalation) -> list[StepRun]:
         if row.pk not in self.runs:
@@ -131,7 +137,7 @@ def tell_fallback(row: Escalation, book: Book, *, key: str, reason: str, urgency
     if fallback is not None and fallback.active:
         notifying.notify_contact(fallback, key=key, escalation=row, **message)
     else:
-        notifying.notify_administrators(key=key, **message)
+        notifying.notify_administrators(key=key, escalation=row, **message)
 
 
 def page_one(row: Escalation, contact: Contact, book: Book, *, key: str, reason: str) -> None:
@@ -145,6 +151,18 @@ def page_one(row: Escalation, contact: Contact, book: Book, *, key: str, reason:
         urgency=PAGE,
         escalation=row,
     )
+
+
+def page_given(row: Escalation, contact: Contact, book: Book, *, reason: str) -> None:
+    """Page whom an escalation was given to; see `given_to`."""
+    page_one(row, contact, book, key=f"{GIVEN}{contact.pk}", reason=reason)
+
+
+def given_to(row: Escalation) -> Contact | None:
+    """Whom an escalation was given to by name; None for one that climbs a ladder."""
+    pages = Notification.objects.filter(escalation=row, key__startswith=f"escalation:{row.pk}:{GIVEN}")
+    page = pages.select_related("contact").first()
+    return page.contact if page is not None else None
 
 
 # --- what messages say --------------------------------------------------------------------------------------------

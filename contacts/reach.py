@@ -1,6 +1,7 @@
 """Whom a target of the matrix means at a moment: people, channels and queues, and the same in words.
 
-Left out, and named in the words: who is switched off, who is outside the hours of being reached, who has no address.
+Left out, and named in the words: who is switched off, who is outside the hours of being reached, who has no address or
+none that a message can be sent to; and channels that somebody has to tell by hand.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from django.db.models import QuerySet, prefetch_related_objects
 
 from catalog import business_time
 from contacts import rota
-from contacts.models import Channel, Contact, Level, Queue, RoleHolder, Target, TeamMember
+from contacts.models import Channel, Contact, Level, Provider, Queue, RoleHolder, Target, TeamMember, Way
 
 Kind = Target.Kind
 Part = Target.Part
@@ -33,59 +34,88 @@ class Reached:
     words: str = ""
 
 
-def resolve(target: Target, at: datetime) -> Reached:
-    """Whom `target` means at `at`."""
-    return _RESOLVERS[Kind(target.kind)](target, at)
+def resolve(target: Target, at: datetime, sendable: frozenset[str] | None = None) -> Reached:
+    """Whom `target` means at `at`. Whoever resolves many asks for `sendable_kinds` once."""
+    return _RESOLVERS[Kind(target.kind)](target, at, sendable_kinds() if sendable is None else sendable)
 
 
-def why_not(contact: Contact, at: datetime) -> str:
+def sendable_kinds() -> frozenset[str]:
+    """The kinds of ways that something can be sent by: email, and whatever a provider is switched on for."""
+    return frozenset({Way.Kind.EMAIL.value, *Provider.objects.filter(enabled=True).values_list("kind", flat=True)})
+
+
+def why_no_way(contact: Contact, sendable: frozenset[str]) -> str:
+    """Why nothing can be sent to this contact; empty where something can."""
+    kinds = [way.kind for way in contact.ways.all() if way.address]
+    if not kinds:
+        return "has no address"
+    if sendable.isdisjoint(kinds):
+        return f"has no way that a provider is switched on for ({', '.join(dict.fromkeys(map(_word, kinds)))})"
+    return ""
+
+
+def _word(kind: str) -> str:
+    return str(Way.Kind(kind).label)
+
+
+def why_no_channel(channel: Channel) -> str:
+    """Why nothing can be sent to this channel; empty where something can."""
+    if not channel.enabled:
+        return "is switched off"
+    if channel.is_missing:
+        return "has no address"
+    if channel.kind == Channel.Kind.HAND:
+        return f"is used by hand: tell them yourself at {channel.address}"
+    return ""
+
+
+def why_not(contact: Contact, at: datetime, sendable: frozenset[str]) -> str:
     """Why this contact cannot be told at `at`; empty means that nothing speaks against it."""
     if not contact.active:
         return "is switched off"
-    if not any(way.address for way in contact.ways.all()):
-        return "has no address"
+    if reason := why_no_way(contact, sendable):
+        return reason
     if contact.business_hours and not business_time.is_open(contact.business_hours, at):
         return "is outside business hours"
     return ""
 
 
-def _channel(target: Target, at: datetime) -> Reached:
+def _channel(target: Target, at: datetime, sendable: frozenset[str]) -> Reached:
     channel = target.channel
     assert channel is not None
-    if not channel.enabled or channel.is_missing:
-        why = "is switched off" if not channel.enabled else "has no address"
+    if why := why_no_channel(channel):
         return Reached(words=f"Channel {channel} ({why})")
     return Reached(channels=[channel], words=f"Channel {channel}")
 
 
-def _queue(target: Target, at: datetime) -> Reached:
+def _queue(target: Target, at: datetime, sendable: frozenset[str]) -> Reached:
     assert target.queue is not None
     return Reached(queues=[target.queue], words=f"Queue {target.queue}")
 
 
-def _contact(target: Target, at: datetime) -> Reached:
+def _contact(target: Target, at: datetime, sendable: frozenset[str]) -> Reached:
     assert target.contact is not None
-    return _people("", [target.contact], at)
+    return _people("", [target.contact], at, sendable)
 
 
-def _oncall(target: Target, at: datetime) -> Reached:
+def _oncall(target: Target, at: datetime, sendable: frozenset[str]) -> Reached:
     assert target.oncall is not None
     level = Level(target.level)
     found = rota.who(target.oncall, level, at)
-    return _people(f"On call, {level.label.lower()}", [found] if found else [], at)
+    return _people(f"On call, {level.label.lower()}", [found] if found else [], at, sendable)
 
 
-def _team(target: Target, at: datetime) -> Reached:
+def _team(target: Target, at: datetime, sendable: frozenset[str]) -> Reached:
     assert target.team is not None
-    return _places(f"Team {target.team}", target.team.members.all(), target.part, at)
+    return _places(f"Team {target.team}", target.team.members.all(), target.part, at, sendable)
 
 
-def _role(target: Target, at: datetime) -> Reached:
+def _role(target: Target, at: datetime, sendable: frozenset[str]) -> Reached:
     assert target.role is not None
-    return _places(f"Role {target.role}", target.role.holders.all(), target.part, at)
+    return _places(f"Role {target.role}", target.role.holders.all(), target.part, at, sendable)
 
 
-_RESOLVERS: dict[Target.Kind, Callable[[Target, datetime], Reached]] = {
+_RESOLVERS: dict[Target.Kind, Callable[[Target, datetime, frozenset[str]], Reached]] = {
     Kind.CONTACT: _contact,
     Kind.TEAM: _team,
     Kind.ROLE: _role,
@@ -95,27 +125,27 @@ _RESOLVERS: dict[Target.Kind, Callable[[Target, datetime], Reached]] = {
 }
 
 
-def _places(name: str, rows: QuerySet[Any], part: str, at: datetime) -> Reached:
+def _places(name: str, rows: QuerySet[Any], part: str, at: datetime, sendable: frozenset[str]) -> Reached:
     """Everybody of a team or a role; or of the first rank, from the primary's or the backup's on, that can be told."""
     places: list[TeamMember | RoleHolder] = list(
         rows.select_related("contact__business_hours").order_by("rank", "contact__name")
     )
     if part == Part.ALL:
-        return _people(name, [place.contact for place in places], at)
+        return _people(name, [place.contact for place in places], at, sendable)
     title = f"{name}, {Part(part).label}"
     tried: list[Contact] = []
     for _, group in groupby((place for place in places if place.rank >= FIRST_RANK[Part(part)]), lambda row: row.rank):
         tried += [place.contact for place in group]
-        reached = _people(title, tried, at)
+        reached = _people(title, tried, at, sendable)
         if reached.contacts:
             return reached
-    return _people(title, tried, at)
+    return _people(title, tried, at, sendable)
 
 
-def _people(title: str, contacts: Sequence[Contact], at: datetime) -> Reached:
+def _people(title: str, contacts: Sequence[Contact], at: datetime, sendable: frozenset[str]) -> Reached:
     """Those of `contacts` who can be told; the words name the others too."""
     prefetch_related_objects(contacts, "ways", "business_hours__openings", "business_hours__holidays")
-    reasons = [(contact, why_not(contact, at)) for contact in contacts]
+    reasons = [(contact, why_not(contact, at, sendable)) for contact in contacts]
     reached = [contact for contact, reason in reasons if not reason]
     words = ", ".join(map(str, reached)) or "nobody"
     if missed := "; ".join(f"{contact} {reason}" for contact, reason in reasons if reason):

@@ -1,13 +1,16 @@
-"""Who was on call is kept as fact: written up to now, again and again, and before every change of a schedule.
+"""Who was on call is kept as fact: written up to now, again and again, and before every change of a schedule
+and every switch of a contact.
 
 Facts are only appended: a record grows while the same contact goes on, and is never changed otherwise.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from contacts import rota
@@ -30,6 +33,22 @@ def keep(schedule: OnCallSchedule, now: datetime | None = None) -> OnCallSchedul
     row.recorded_until = now
     row.save(update_fields=["recorded_until"])
     return row
+
+
+@transaction.atomic
+def keep_before_switching(contacts: Iterable[Contact]) -> None:
+    """Write down who was on call up to now wherever one of these, about to be saved, is switched off or on by it.
+
+    Without it the time since the schedule was last looked at would be told as if the switch had been there already.
+    """
+    wanted = {contact.pk: contact.active for contact in contacts if contact.pk is not None}
+    stored = Contact.objects.filter(pk__in=wanted).values_list("pk", "active")
+    switched = [pk for pk, active in stored if active != wanted[pk]]
+    if not switched:
+        return
+    named = Q(layers__members__contact__in=switched) | Q(overrides__contact__in=switched)
+    for schedule in OnCallSchedule.objects.filter(named).distinct().order_by("pk"):
+        keep(schedule)
 
 
 def _append(schedule: OnCallSchedule, since: datetime, until: datetime) -> None:

@@ -57,14 +57,18 @@ _lock = threading.Lock()
 
 
 def start_due() -> list[Future[None]]:
-    """Claim what is due and hand it to the threads of its lanes. Waits for none of them."""
+    """Claim what is due and hand it to the threads of its lanes. Waits for none of them.
+
+    Also with its hands full it begins threads for what waits: those that were there may have ended with a connection.
+    """
     with _lock:
         held = list(_held)
     if held:
         claims.renew(held)
-    if len(held) >= MOST_HELD or duties.stopping.is_set():
+    if duties.stopping.is_set():
         return []
-    parcels = claims.take()
+    room = MOST_HELD - len(held)
+    parcels = claims.take(most_messages=room) if room > 0 else []
     with _lock:
         for parcel in parcels:
             _held.update(parcel.ids)

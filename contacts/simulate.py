@@ -21,6 +21,7 @@ class Heard:
     lines: list[str]
     nobody: bool
     early: bool = False
+    waits_in_queue: bool = False  # nobody is told, so nobody is expected to answer
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,19 @@ def simulate(version: PolicyVersion, at: datetime, severity: Severity | None, si
     ladder = ladder_of(rule, matrix.service)
     steps: list[Heard] = []
     clock: datetime | None = at
+    sendable = reach.sendable_kinds()
     for position, step in enumerate(ladder.steps):
         due = ladder.due(position, at)
         early = bool(steps) and steps[-1].nobody and due is not None and clock is not None
         clock = clock if early else due
         moment = clock or at
-        found = [reach.resolve(target, moment) for target in step.targets.all()]
+        found = [reach.resolve(target, moment, sendable) for target in step.targets.all()]
         nobody = not any(each.contacts or each.channels or each.queues for each in found)
         lines = [_line(each, step) for each in found]
-        steps.append(Heard(position + 1, clock, lines, nobody, early))
+        queued = not nobody and not any(each.contacts or each.channels for each in found)
+        steps.append(Heard(position + 1, clock, lines, nobody, early, queued))
+    if steps and steps[-1].waits_in_queue:
+        return Simulation(rule, steps, "Then it waits in the queue until somebody takes it out.")
     last = clock
     end = "Then it waits for somebody who escalates by hand." if last is None else f"Unanswered, {fallback} is told."
     if last is not None and ladder.repeats:

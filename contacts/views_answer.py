@@ -25,8 +25,7 @@ def answer_page(request: HttpRequest, token: str) -> HttpResponse:
     except answer.Forged:
         sentence = "Copy the whole link from the message, or sign in to see how things are."
         return _closed(request, 404, "This link leads nowhere", sentence)
-    escalation = notification.escalation
-    assert escalation is not None  # read() looks for one
+    escalation = answer.escalation_of(notification)
     if request.method == "POST":
         escalations.acknowledge(escalation, contact=notification.contact)
         return HttpResponseRedirect(request.path)

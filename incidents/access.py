@@ -20,7 +20,7 @@ def may_see(user: User | AnonymousUser, incident: Incident) -> bool:
         return False
     if not incident.confidential or user.has_perm("incidents.see_confidential"):
         return True
-    return is_declarer(user, incident) or bool(roles_of(user, incident))
+    return is_declarer(user, incident) or bool(roles_of(user, incident)) or was_told(user, incident)
 
 
 def may_work(user: User | AnonymousUser, incident: Incident) -> bool:
@@ -59,6 +59,18 @@ def may_restore(user: User | AnonymousUser, incident: Incident, archive: Archive
 
 def is_declarer(user: User | AnonymousUser, incident: Incident) -> bool:
     return user.is_active and user.pk is not None and incident.declared_by_id == user.pk
+
+
+def was_told(user: User | AnonymousUser, incident: Incident) -> bool:
+    """Was paged for it, or has answered its escalation: whoever is called for help must be able to read what for."""
+    return user.pk is not None and Incident.objects.filter(pk=incident.pk).told(user).exists()
+
+
+def may_publish(user: User | AnonymousUser, incident: Incident) -> bool:
+    """Send updates: those with the right for it among who works on it, and whoever leads its communications."""
+    if not may_work(user, incident):
+        return False
+    return user.has_perm("incidents.publish_update") or IncidentRole.COMMUNICATIONS in roles_of(user, incident)
 
 
 def is_solo(user: User | AnonymousUser, incident: Incident) -> bool:

@@ -89,6 +89,14 @@ def _is_escalated(incident: Incident) -> bool:
     return found is not None and found.state != Escalation.State.STOPPED and _is_open(incident)
 
 
+def _waits_for_an_answer(incident: Incident) -> bool:
+    """Nobody has answered it; or somebody has, and it has become graver since, so that others are being told."""
+    if incident.state == CoreState.OPEN:
+        return True
+    found = _open_escalation(incident) if _is_open(incident) else None
+    return found is not None and found.is_open
+
+
 def _confidential_words(incident: Incident) -> str:
     return (
         "From now on only people named in it and administrators see this incident. It leaves the status page, and "
@@ -102,7 +110,7 @@ ACTS: list[Act] = [
         "Acknowledge",
         SEE,
         run=lambda request, incident, data, key: work.acknowledge(incident, by=signed_in(request)),
-        possible=in_states(CoreState.OPEN),
+        possible=_waits_for_an_answer,
         place=HEADLINE,
         confirm=False,
         primary=True,

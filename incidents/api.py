@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from django.http import Http404, HttpRequest
 from django.utils import timezone
 from ninja import Field, Query, Router, Schema, Status
 
-from catalog.models import Environment, Service, Severity
+from catalog.models import Component, Environment, Service, Severity
 from core.api import BearerToken, Id, Input, Page, Sliced, Text, caller, one_of, page_of
 from core.scopes import RESPOND
 from incidents import measures
 from incidents.actions import declare as declaring
 from incidents.actions import triage, work
-from incidents.models import CoreState, Incident, TimelineEntry
+from incidents.actions import updates as updating
+from incidents.exceptions import IncidentError
+from incidents.forms_updates import channels_for
+from incidents.models import Audience, CoreState, Incident, PublicStatus, TimelineEntry, Update
 from incidents.querysets import IncidentQuerySet
 from incidents.timeline import Source
 from operations.api import acting
@@ -110,12 +114,18 @@ class DeclareIn(Input):
     started_at: datetime | None = Field(None, description="When it began, with a zone; left out: now.")
 
 
+Name = Annotated[Text, Field(min_length=1, max_length=80)]
+
+
 class EditIn(Input):
     """What is left out stays as it is."""
 
     title: Text | None = Field(None, min_length=1, max_length=200)
     description: Text | None = Field(None, max_length=20_000)
+    components: list[Name] | None = Field(None, max_length=100, description="Names of components of its service.")
+    impacts: list[Name] | None = Field(None, max_length=50)
     impact_words: Text | None = Field(None, max_length=20_000)
+    data_loss: Text | None = Field(None, max_length=4, description=", ".join(Incident.DataLoss.values))
     users_affected: int | None = Field(None, ge=0, le=2**31 - 1)
     cost: Text | None = Field(None, max_length=120)
     workaround: Text | None = Field(None, max_length=20_000)
@@ -128,6 +138,32 @@ class NoteIn(Input):
     text: Text = Field(min_length=1, max_length=20_000)
     kind: Text = Field("note", max_length=12, description=", ".join(work.NOTE_KINDS))
     at: datetime | None = Field(None, description="When it happened, with a zone; left out: now.")
+
+
+class SeverityIn(Input):
+    severity: Text = Field(min_length=1, max_length=20, description="The code.")
+    reason: Text = Field(min_length=1, max_length=2000, description="Why it is another.")
+    service: Text | None = Field(None, max_length=80, description="Its slug, where the incident has no service yet.")
+
+
+class UpdateIn(Input):
+    """A public one wants a status, and a title unless the incident has one for the public."""
+
+    text: Text = Field(min_length=1, max_length=updating.LONGEST)
+    audience: Text = Field("internal", max_length=8, description=", ".join(Audience.values))
+    channels: list[Name] = Field([], max_length=50, description="By name; none: kept with the incident alone.")
+    public_status: Text = Field("", max_length=14, description=", ".join(PublicStatus.values))
+    public_title: Text = Field("", max_length=200)
+
+
+class UpdateOut(Schema):
+    id: int
+    at: datetime
+    by: str | None
+    audience: str
+    public_status: str
+    text: str
+    channels: list[str]
 
 
 class ResolveIn(Input):
@@ -181,6 +217,14 @@ def _entry(entry: TimelineEntry) -> dict[str, Any]:
     return {
         **{name: getattr(entry, name) for name in names},
         "corrects": entry.corrects.sequence if entry.corrects else None,
+    }
+
+
+def _update(update: Update) -> dict[str, Any]:
+    return {
+        **{name: getattr(update, name) for name in ("id", "at", "audience", "public_status", "text")},
+        "by": update.by.get_username() if update.by else None,
+        "channels": [channel.name for channel in update.channels.order_by("name")],
     }
 
 
@@ -306,9 +350,77 @@ MAY_RESPOND = BearerToken("incidents.respond_incident", RESPOND)
 @router.post("/incidents/{id}", response=IncidentWithFacts, auth=MAY_RESPOND, summary="Write down what is known")
 def edit(request: HttpRequest, id: Id, data: EditIn) -> Any:
     with _answering(request):
+        incident = _one(request, id)
         fields = {name: value for name, value in data.model_dump(exclude_unset=True).items() if value is not None}
-        triage.edit(_one(request, id), by=caller(request), source=API, **fields)
+        if data.components is not None:
+            fields["components"] = [_component(incident, name) for name in data.components]
+        triage.edit(incident, by=caller(request), source=API, **fields)
         return _whole(_one(request, id))
+
+
+def _component(incident: Incident, name: str) -> Component:
+    """The component of that name, in the incident's environment where the service has it in several."""
+    found = list(Component.objects.filter(environment__service=incident.service_id, name=name))
+    here = [each for each in found if each.environment_id == incident.environment_id] if len(found) > 1 else found
+    if not found:
+        raise Http404(f"There is no component of its service called “{name}”.")
+    if not here:
+        raise IncidentError(f"“{name}” is in several environments. Set the environment of the incident first.")
+    return here[0]
+
+
+# The incident decides: who commands it or leads its communications may, whatever their role in the portal.
+ASKED_OF_THE_INCIDENT = BearerToken("incidents.view_incident", RESPOND)
+
+
+@router.post(
+    "/incidents/{id}/severity",
+    response=IncidentWithFacts,
+    auth=ASKED_OF_THE_INCIDENT,
+    summary="Change its severity",
+)
+def change_severity(request: HttpRequest, id: Id, data: SeverityIn) -> Any:
+    with _answering(request):
+        incident = _one(request, id)
+        severity = _named(_service_of(incident, data).severities.all(), "severity of it", code=data.severity)
+        triage.change_severity(incident, severity, reason=data.reason, by=caller(request))
+        return _whole(_one(request, id))
+
+
+def _service_of(incident: Incident, data: SeverityIn) -> Service:
+    if data.service is not None:
+        return _named(Service.objects.all(), "service", slug=data.service)
+    if incident.service is None:
+        raise IncidentError("Severities belong to a service, and the incident has none yet: name the service too.")
+    return incident.service
+
+
+@router.post("/incidents/{id}/updates", response={201: UpdateOut}, auth=ASKED_OF_THE_INCIDENT, summary="Send an update")
+def send_update(request: HttpRequest, id: Id, data: UpdateIn) -> Any:
+    with _answering(request) as word:
+        incident, key = _one(request, id), _update_key(word)
+        rows = channels_for(incident)
+        update = updating.send(
+            incident,
+            audience=data.audience,
+            text=data.text,
+            channels=[_named(rows, "channel for it", name=name) for name in dict.fromkeys(data.channels)],
+            public_status=data.public_status,
+            public_title=data.public_title,
+            by=caller(request),
+            key=key,
+        )
+        return Status(201, _update(update))
+
+
+def _update_key(word: str | None) -> str | None:
+    """The one-time key of an update, as short as its column. Raises BadKey where it was used for another update."""
+    if word is None:
+        return None
+    start, whole = (hashlib.sha256(part.encode()).hexdigest()[:31] + ":" for part in (_start(word), word))
+    if Update.objects.filter(key__startswith=start).exclude(key=start + whole).exists():
+        raise BadKey(USED)
+    return start + whole
 
 
 @router.post("/incidents/{id}/notes", response={201: EntryOut}, auth=MAY_RESPOND, summary="Add a note")

@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from core.buttons import Button, signed_in
 from core.models import User
 from incidents import access
+from incidents.actions import joined
 from incidents.models import Incident, IncidentRole
 
 # The page itself may be opened by whoever sees incidents; everything else is asked of `may`.
@@ -28,6 +29,8 @@ class Rights:
     take_command: bool
     solo: bool
     restore: bool
+    backup: bool
+    undo: bool
     escalate: bool
     publish: bool
 
@@ -49,8 +52,10 @@ def _rights(user: User, incident: Incident) -> Rights:
         take_command=(command or (work and not has_commander(incident))) and not is_commander(user, incident),
         solo=command or (sees and access.is_declarer(user, incident)),
         restore=sees and access.may_restore_from(user, incident),
+        backup=sees and joined.may_back_up_from(user, incident),
+        undo=sees and joined.may_undo_from(user, incident),
         escalate=sees and user.has_perm("contacts.answer_escalation"),
-        publish=sees and user.has_perm("incidents.publish_update"),
+        publish=sees and access.may_publish(user, incident),
     )
 
 

@@ -15,8 +15,9 @@ logger = logging.getLogger(__name__)
 ZERO = timedelta(0)
 
 
-def response_due(incident: Incident) -> datetime | None:
-    """Until when somebody should have answered, by the matrix and the severity as they are now; None: not set.
+def response_due(incident: Incident, since: datetime | None = None) -> datetime | None:
+    """Until when somebody should have answered, by the matrix and the severity as they are now; None: not set. It
+    counts from the declaration, or from `since`.
 
     Business hours that never open give no time: an incident can be declared all the same.
     """
@@ -24,13 +25,25 @@ def response_due(incident: Incident) -> datetime | None:
     try:
         return business_time.response_due(
             incident.severity,
-            incident.declared_at,
+            since or incident.declared_at,
             rule_response=rule.response_time if rule else None,
             in_business_hours=rule.in_business_hours if rule else False,
+            service=incident.service,
         )
     except PortalError as error:
         logger.warning("%s has no response time: %s", incident.number, error.message)
         return None
+
+
+def response_due_after_change(incident: Incident, at: datetime, *, graver: bool) -> datetime | None:
+    """After another severity or situation at `at`. What was answered keeps its verdict: only one that became graver
+    counts anew, from the change; and one that was answered too late stays so."""
+    answered, due = incident.acknowledged_at, incident.response_due_at
+    if answered is None:
+        return response_due(incident)
+    if not graver or (due is not None and answered > due):
+        return due
+    return response_due(incident, at)
 
 
 def next_update(severity: Severity | None, after: datetime) -> datetime | None:

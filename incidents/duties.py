@@ -6,11 +6,13 @@ many.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from django.db import transaction
+from django.db import connection, models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -24,11 +26,13 @@ from incidents.models import ActionItem, CoreState, Incident, IncidentRole
 from incidents.timeline import Kind
 from operations.duties import declare
 
+logger = logging.getLogger(__name__)
 RULES_EVERY_S, RPO_EVERY_S, REMIND_EVERY_S, DIGEST_EVERY_S = 1.0, 60.0, 15.0, 300.0
 # People are reminded of action items when their day has begun.
 MORNING = 8
 SOON = timedelta(days=1)
 PAGE, NEWS = Notification.Urgency.PAGE, Notification.Urgency.NEWS
+Row = TypeVar("Row", bound=models.Model)
 
 
 def remind(now: datetime | None = None) -> int:
@@ -38,6 +42,19 @@ def remind(now: datetime | None = None) -> int:
     return told + rules.page_the_uncovered(now) + joined.note_all_ended()
 
 
+def _each(rows: Iterable[Row], remind_of: Callable[[Row, datetime], bool], now: datetime) -> int:
+    """Of how many somebody was told. One that goes wrong is tried again the next time and holds up no other."""
+    told = 0
+    for row in rows:
+        try:
+            told += remind_of(row, now)
+        except Exception:
+            if connection.connection is None or connection.connection.closed:
+                raise  # the database does not answer: so it would be with every other
+            logger.exception("nobody could be reminded of %s %s", row._meta.label_lower, row.pk)
+    return told
+
+
 # -- incidents ---------------------------------------------------------------------------------------------------------
 
 
@@ -45,7 +62,7 @@ def remind_of_updates(now: datetime) -> int:
     """An update is due: the communications lead hears of it, once each time."""
     due = Incident.objects.open().filter(update_due_at__lte=now)
     due = due.filter(Q(update_told_at=None) | Q(update_told_at__lt=F("update_due_at")))
-    return sum(_remind_of_update(incident, now) for incident in due)
+    return _each(due, _remind_of_update, now)
 
 
 def _remind_of_update(incident: Incident, now: datetime) -> bool:
@@ -64,7 +81,7 @@ def _remind_of_update(incident: Incident, now: datetime) -> bool:
 def remind_of_stages(now: datetime) -> int:
     """A stage takes longer than its time box: the commander hears of it, once a stage."""
     late = Incident.objects.open().filter(stage_due_at__lte=now, stage_told=False)
-    return sum(_remind_of_stage(incident, now) for incident in late)
+    return _each(late, _remind_of_stage, now)
 
 
 def _remind_of_stage(incident: Incident, now: datetime) -> bool:
@@ -84,7 +101,7 @@ def _remind_of_stage(incident: Incident, now: datetime) -> bool:
 def note_late_responses(now: datetime) -> int:
     """Nobody has answered in time. That stands on the timeline; telling people is the escalation's business."""
     late = Incident.objects.filter(state=CoreState.OPEN, response_due_at__lte=now, response_told=False)
-    return sum(_note_late_response(incident, now) for incident in late)
+    return _each(late, _note_late_response, now)
 
 
 def _note_late_response(incident: Incident, now: datetime) -> bool:
@@ -133,7 +150,7 @@ def remind_of_items(now: datetime) -> int:
     """Action items that are due by tomorrow, or were due: their owner hears of each once a day, in the morning."""
     latest = now.date() + 2 * SOON  # a day ahead of UTC somewhere, and the day before it is due
     rows = ActionItem.objects.filter(done_at=None, due_on__lte=latest).select_related("owner", "incident__service")
-    return sum(_remind_of_item(item, now) for item in rows)
+    return _each(rows, _remind_of_item, now)
 
 
 def _remind_of_item(item: ActionItem, now: datetime) -> bool:

@@ -14,6 +14,7 @@ from contacts.actions import escalation as escalations
 from contacts.models import Contact, Escalation, Rule, Step
 from core.forms import DateTimeLocalInput
 from core.templatetags.portal import human_duration
+from incidents.actions.writing import quoted
 from incidents.models import Incident, IncidentRole, Stage, TimelineEntry
 
 NO_SERVICE = "none"
@@ -147,11 +148,18 @@ class SeverityForm(WhyForm):
 
     def __init__(self, *args: Any, incident: Incident, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.severities = severities_for(incident)
+        own = severities_for(incident)
+        others = Severity.objects.named().exclude(pk__in=[s.pk for s in own]).order_by("service__name", "rank")
+        self.severities = [*own, *others]
         field: Any = self.fields["severity"]
-        several = incident.service_id is None
-        field.choices = [(str(s.pk), f"{s.service}: {s}" if several else str(s)) for s in self.severities]
-        field.help_text = "" if self.severities else "The service has no severities yet. An administrator adds them."
+        field.choices = [
+            (str(s.pk), str(s) if s.service_id == incident.service_id else f"{s.service}: {s}") for s in self.severities
+        ]
+        field.help_text = (
+            "One of another service corrects the service too: environment and components of the wrong one go."
+            if own
+            else "The service has no severities yet. An administrator adds them."
+        )
         self.initial["severity"] = str(incident.severity_id or "")
 
     def clean_severity(self) -> Severity:
@@ -283,7 +291,12 @@ class ParentForm(OtherIncidentForm):
 
 
 class FactsForm(forms.ModelForm):
-    """What is known about an incident. Each change is noted on the timeline."""
+    """What is known about an incident. Each change is noted on the timeline.
+
+    Several people write at once, so only what somebody has changed is saved (`cleaned_data` has nothing else). What was
+    shown travels in hidden fields: when somebody else has changed the same field since, the form says so and keeps what
+    was typed. Confirmed once more, it replaces what the other wrote.
+    """
 
     impacts = forms.MultipleChoiceField(label="Impact", required=False, widget=forms.CheckboxSelectMultiple)
     field_order = ("title", "impacts", "impact_words", "users_affected", "workaround", "eta", "description")
@@ -328,6 +341,61 @@ class FactsForm(forms.ModelForm):
             components = components.filter(environment__service=self.instance.service_id)
         self.fields["environment"].queryset = environments  # type: ignore[attr-defined]
         self.fields["components"].queryset = components  # type: ignore[attr-defined]
+
+        for field in self.fields.values():
+            field.show_hidden_initial = True
+        if self.is_bound:
+            self._complete_shown()
+
+    def _complete_shown(self) -> None:
+        """A choice of several that was empty sends no hidden value; a program sends none at all, and is taken to know
+        what is there now."""
+        data: Any = self.data.copy()
+        from_page = any(name.startswith("initial-") for name in data)
+        for bound in self:
+            if bound.html_initial_name not in data:
+                several = isinstance(bound.field.hidden_widget(), forms.MultipleHiddenInput)
+                data.setlist(bound.html_initial_name, [] if from_page and several else self._as_hidden(bound))
+        self.data = data
+
+    def _as_hidden(self, bound: forms.BoundField) -> list[str]:
+        """What is there now, as a hidden field sends it."""
+        now = bound.field.prepare_value(bound.initial)
+        return [str(each) for each in now] if isinstance(now, list | tuple) else ["" if now is None else str(now)]
+
+    def clean(self) -> dict[str, Any]:
+        """Only what was changed."""
+        cleaned = super().clean() or self.cleaned_data
+        changed = [name for name in cleaned if self._differs(self[name], self._shown(self[name]), self[name].data)]
+        for name in changed:
+            self._refuse_if_overtaken(self[name])
+        return {name: cleaned[name] for name in changed if name in cleaned}
+
+    def _shown(self, bound: forms.BoundField) -> Any:
+        """What the page showed."""
+        sent = bound.field.hidden_widget().value_from_datadict(self.data, self.files, bound.html_initial_name)
+        if isinstance(bound.field, forms.ModelChoiceField | forms.MultipleChoiceField):
+            return sent
+        try:
+            return bound.field.to_python(sent)
+        except forms.ValidationError:
+            return bound.initial
+
+    def _differs(self, bound: forms.BoundField, one: Any, other: Any) -> bool:
+        """Line ends do not count: a browser sends its own."""
+        one, other = (each.replace("\r\n", "\n") if isinstance(each, str) else each for each in (one, other))
+        return bound.field.has_changed(one, other)
+
+    def _refuse_if_overtaken(self, bound: forms.BoundField) -> None:
+        """Somebody else has changed the field since: say so, and take what is there now as shown."""
+        now = bound.field.prepare_value(bound.initial)
+        if not self._differs(bound, self._shown(bound), now) or not self._differs(bound, bound.initial, bound.data):
+            return
+        data: Any = self.data
+        data.setlist(bound.html_initial_name, self._as_hidden(bound))
+        value = getattr(self.instance, bound.name)
+        words = quoted(list(value.all()) if bound.name == "components" else value)
+        self.add_error(bound.name, f"Somebody else has changed this meanwhile: {words}. Confirm again to replace it.")
 
     def _post_clean(self) -> None:
         """The form only reads: the action writes. So the row at hand stays as it is."""

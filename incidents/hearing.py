@@ -6,7 +6,10 @@ Each receiver writes rows of its own in the transaction of the news.
 from __future__ import annotations
 
 from contacts import news as escalation_news
+from contacts import subjects
 from contacts.models import Escalation
+from core.models import User
+from incidents import access
 from incidents.actions import joined, work
 from incidents.actions.writing import note_that
 from incidents.models import Incident, IncidentOperation
@@ -64,3 +67,21 @@ def hear_operation(event: Event) -> None:
     operation = event.operation if event.name == events.OPERATION_ENDED else None
     if operation is not None and IncidentOperation.objects.filter(operation=operation, noted=False).exists():
         joined.note_ended(operation)
+
+
+def _may_act(user: User, pk: int) -> bool:
+    """A confidential incident does not exist for those who may not see it: nor do they act on its escalation."""
+    incident = Incident.objects.filter(pk=pk).first()
+    return incident is None or not incident.confidential or access.may_see(user, incident)
+
+
+def _said(by: User | None, pk: int, reason: str) -> str:
+    """Of a confidential incident the reason stands on its timeline alone: messages and news are read by others."""
+    incident = Incident.objects.filter(pk=pk).first()
+    if incident is None or not incident.confidential:
+        return reason
+    note_that(incident, f"Given to somebody, because: {reason}", by=by, kind=Kind.ESCALATION)
+    return ""
+
+
+subjects.register(SUBJECT, subjects.Owner(may_act=_may_act, said=_said))

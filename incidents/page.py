@@ -13,6 +13,7 @@ from django.db.models.functions import Coalesce, Extract, JSONObject
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 
+from backups.models import Restore
 from contacts.models import Contact, Escalation, StepRun
 from core.links import page_url
 from core.templatetags.portal import human_duration
@@ -86,7 +87,16 @@ def for_page(user: User) -> QuerySet[Incident]:
             page_operations=ArraySubquery(
                 IncidentOperation.objects.filter(incident=pk)
                 .order_by("-operation_id")
-                .values(json=JSONObject(pk="operation_id", title="operation__title", state="operation__state"))[:8]
+                .values(
+                    json=JSONObject(
+                        pk="operation_id",
+                        title="operation__title",
+                        state="operation__state",
+                        restore="operation__restore__pk",
+                        safety_copy="operation__restore__safety_copy",
+                        undoing="operation__restore__undo_operation__state",
+                    )
+                )[:8]
             ),
             page_updates=ArraySubquery(
                 Update.objects.filter(incident=pk)
@@ -271,9 +281,17 @@ def facts_of(incident: Any) -> list[tuple[str, str]]:
     return [(label, value) for label, value in known if value]
 
 
-def operations_of(incident: Any) -> list[Operation]:
-    """The operations that were started from here, as rows that know their status."""
-    return [Operation(pk=o["pk"], title=o["title"], state=o["state"]) for o in incident.page_operations]
+def operations_of(incident: Any) -> list[Any]:
+    """The operations that were started from here, as rows that know their status, each with the `undoable` restore."""
+    return [_operation(row) for row in incident.page_operations]
+
+
+def _operation(row: dict[str, Any]) -> Any:
+    found: Any = Operation(pk=row["pk"], title=row["title"], state=row["state"])
+    undoing = row["undoing"] is not None and row["undoing"] not in Operation.TERMINAL
+    can_be = row["safety_copy"] == Restore.SafetyCopy.KEPT and found.is_final and not undoing
+    found.undoable = row["restore"] if can_be else None
+    return found
 
 
 def updates_of(incident: Any) -> list[dict[str, Any]]:

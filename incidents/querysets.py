@@ -27,7 +27,11 @@ class IncidentQuerySet(models.QuerySet["Incident"]):
         if user.has_perm("incidents.see_confidential"):
             return self
         named = Assignment.objects.filter(incident=OuterRef("pk")).filter(Q(primary__user=user) | Q(backup__user=user))
-        return self.filter(Q(confidential=False) | Q(declared_by=user) | Exists(named))
+        return self.filter(Q(confidential=False) | Q(declared_by=user) | Exists(named) | _told(user))
+
+    def told(self, user: User) -> Self:
+        """Those for which this person was paged, or whose escalation they have answered."""
+        return self.filter(_told(user))
 
     def matching(self, words: str) -> Self:
         """With these words in number, title, description, root cause or resolution; as people write to a search
@@ -37,3 +41,14 @@ class IncidentQuerySet(models.QuerySet["Incident"]):
     def with_names(self) -> Self:
         """With what a list or a page about an incident names."""
         return self.select_related("service", "environment__service", "severity", "stage", "declared_by")
+
+
+def _told(user: User) -> Q:
+    """As `told` has it. A message that was withdrawn before it went out has told nobody."""
+    from contacts.models import Escalation, Notification
+
+    about = {"subject_type": "incidents.incident", "subject_id": OuterRef("pk")}
+    answered = Q(acknowledged_by__user=user) | Q(acknowledged_by_user=user)
+    paged = Notification.objects.filter(contact__user=user, **{f"escalation__{key}": of for key, of in about.items()})
+    paged = paged.exclude(state=Notification.State.CANCELLED)
+    return Q(Exists(paged)) | Q(Exists(Escalation.objects.filter(answered, **about)))

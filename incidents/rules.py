@@ -22,6 +22,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from catalog.models import Service, Severity
+from contacts.actions import escalation as escalations
 from contacts.models import Escalation
 from incidents import causes
 from incidents.actions import escalating, relate, work
@@ -213,16 +214,24 @@ def severity_of(service: Service | None, rank: int) -> Severity | None:
 
 
 def _paged_already(service: Service | None, severity: Severity | None, now: datetime) -> Incident | None:
-    """An incident of the same service, at least as grave, for which a rule has begun to page a moment ago."""
+    """An incident of the same service, at least as grave, for which a rule has begun to page a moment ago.
+
+    Nobody has answered yet: who has answered hears of no other cause, and nobody else is told any more.
+    """
     rows = Incident.objects.open().filter(door=RULE, service=service, declared_at__gte=now - TOGETHER)
     if severity is not None:
         rows = rows.filter(rank__lte=severity.rank)
-    return rows.filter(_is_escalated()).order_by("pk").first()
+    return rows.filter(_waits_for_an_answer()).order_by("pk").first()
 
 
 def _is_escalated() -> Exists:
     ladders = Escalation.objects.filter(subject_type="incidents.incident", subject_id=OuterRef("pk"))
     return Exists(ladders.exclude(state=Escalation.State.STOPPED))
+
+
+def _waits_for_an_answer() -> Exists:
+    ladders = Escalation.objects.filter(subject_type="incidents.incident", subject_id=OuterRef("pk"))
+    return Exists(ladders.filter(state__in=Escalation.OPEN))
 
 
 def _went_well(sighting: Sighting, rule: CauseRule | None) -> None:
@@ -248,17 +257,21 @@ def _went_well(sighting: Sighting, rule: CauseRule | None) -> None:
 def page_the_uncovered(now: datetime | None = None) -> int:
     """Page for incidents that did not, where the reason has gone. Returns for how many.
 
-    One that shared the page of another which is over now; one that was reopened quietly and outlasts the quiet time.
+    One whose escalation could not be started, whoever declared it; one that shared the page of another which was
+    answered or is over; one that was reopened quietly and outlasts the quiet time. One that was declared without an
+    escalation stays silent.
     """
     now = now or timezone.now()
+    silent = Incident.objects.open().filter(~_is_escalated())
+    failed = escalating.failed_to_start(silent.filter(state=CoreState.OPEN))
+    again = sum(_page(row, "The escalation has begun after all.") for row in failed)
     ladders = Escalation.objects.filter(subject_type="incidents.incident", subject_id=OuterRef("pk"))
     rows = (
-        Incident.objects.open()
-        .filter(Q(door=RULE), ~_is_escalated(), causes__gone_at=None, causes__rule__escalate=True)
+        silent.filter(Q(door=RULE), causes__gone_at=None, causes__rule__escalate=True)
         .annotate(was_escalated=Exists(ladders))
         .distinct()
     )
-    return sum(_page_one(row, was_escalated=row.was_escalated, now=now) for row in rows)
+    return again + sum(_page_one(row, was_escalated=row.was_escalated, now=now) for row in rows)
 
 
 def _page_one(incident: Incident, *, was_escalated: bool, now: datetime) -> bool:
@@ -270,16 +283,18 @@ def _page_one(incident: Incident, *, was_escalated: bool, now: datetime) -> bool
         )
         if last is None or last.ending != Escalation.Ending.RESOLVED or not outlasts:
             return False
-        text = "It lasts longer than the quiet time, so people are paged again."
-    else:
-        covered = incident.related.open().filter(_is_escalated()).exists()
-        if incident.state != CoreState.OPEN or covered:
-            return False
-        text = "The incident that it shared a page with is over, so people are paged for this one."
+        return _page(incident, "It lasts longer than the quiet time, so people are paged again.")
+    covered = incident.related.open().filter(_waits_for_an_answer()).exists()
+    if incident.state != CoreState.OPEN or covered:
+        return False
+    return _page(incident, "The incident that it shared a page with was answered, so people are paged for this one.")
+
+
+def _page(incident: Incident, text: str) -> bool:
+    """Start its escalation, unless somebody was faster; and say why, once it has begun."""
     with transaction.atomic():
         row = Incident.objects.select_for_update(of=("self",), no_key=True).get(pk=incident.pk)
-        if row.is_ended:
+        if row.is_ended or escalations.current(row) is not None or escalating.start(row, by=None) is None:
             return False
         note_that(row, text, by=None, kind=Kind.ESCALATION)
-        escalating.start(row, by=None)
     return True

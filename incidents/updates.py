@@ -187,10 +187,12 @@ def templates_for(incident: Incident) -> QuerySet[MessageTemplate]:
 
 
 def suggested_public_title(incident: Incident) -> str:
-    """A public title that gives nothing away: what the status page calls the components, or the service."""
+    """What the status page calls the components; "" without public names, so that a person writes a title.
+
+    The name of the service is an internal one: it never leaves by itself.
+    """
     names = [c.public.name for c in incident.components.select_related("public") if hasattr(c, "public")]
-    place = ", ".join(dict.fromkeys(names)) or (incident.service.name if incident.service else "")
-    return f"Disturbance of {place}" if place else "Disturbance"
+    return f"Disturbance of {', '.join(dict.fromkeys(names))}" if names else ""
 
 
 def preview(template: MessageTemplate, incident: Incident) -> str:

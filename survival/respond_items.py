@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from django.db.models import Min
+from django.conf import settings
+from django.db.models import Exists, Min, OuterRef
 from django.utils import timezone
 
-from contacts.models import Escalation, Notification
+from contacts.models import Escalation, Notification, Way
+from contacts.notifying import administrators
 from core.words import counted
 from survival.health import BAD, OK, WARN, Finding, item
 from survival.health_items import age_s
@@ -41,3 +43,15 @@ def messages() -> Finding:
     if count := failed.count():
         return Finding(WARN, behind, f"{counted(count, 'message')} of the last 24 h reached nobody. See Messages.")
     return Finding(OK, behind, "Messages go out as they come.")
+
+
+@item("fallback", title="Whom failures reach", unit="administrators")
+def fallback() -> Finding:
+    """Whether anybody hears of what reaches nobody, and can answer out of the message."""
+    reachable = administrators().filter(Exists(Way.objects.filter(contact=OuterRef("pk")).exclude(address=""))).count()
+    if not reachable:
+        sentence = "No administrator has a contact with an address, so what reaches nobody is told to nobody. Add one."
+        return Finding(WARN, 0, sentence)
+    if not settings.PORTAL_URL:
+        return Finding(WARN, reachable, "Messages carry no links. Set PORTAL_URL to the address of this portal.")
+    return Finding(OK, reachable, f"{counted(reachable, 'administrator')} can be told of what reaches nobody.")

@@ -14,7 +14,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from catalog.models import Service, Severity
-from contacts import engine, notifying, paging, policy
+from contacts import engine, notifying, paging, policy, subjects
 from contacts.exceptions import ContactsError
 from contacts.ladder import ANSWER_WITHIN, Ladder, Outcome, State, begin_round, ladder_of
 from contacts.models import Contact, Escalation, StepRun
@@ -36,10 +36,13 @@ def start(
     severity: Severity | None = None,
     situation: str = "",
     url: str | None = None,
+    discreet: bool = False,
     by: User | None = None,
     now: datetime | None = None,
 ) -> Escalation:
     """Begin to tell people of `subject`, by the matrix as it is now. What ran for it before is replaced.
+
+    `discreet`: the situation chooses the row of the matrix, and nobody reads it.
 
     The first step is taken by the engine, within a second. Where no row fits, the fallback is told at once.
     """
@@ -57,7 +60,7 @@ def start(
         service=service,
         severity_words=str(severity or ""),
         severity_rank=severity.rank if severity is not None else None,
-        situation=situation,
+        situation="" if discreet else situation,
         version=version,
         rule=rule,
         started_at=now,
@@ -91,7 +94,7 @@ def acknowledge(
 
     A contact answers by the link in a message, which is permission enough.
     """
-    _check(by)
+    _check(by, escalation)
     row = _locked(escalation)
     if not row.is_open:
         return row
@@ -109,11 +112,13 @@ def acknowledge(
 def escalate_now(
     escalation: Escalation, *, by: User | None, to_position: int | None = None, now: datetime | None = None
 ) -> StepRun:
-    """Take the next step at once, or a later one, whether it has a time or not. The steps after keep their times.
+    """Take the next step at once, or a later one, whether it has a time or not. All others keep their times.
+
+    Those between the next one and a later one too: whoever calls the director early has not called off the colleague.
 
     Also possible when somebody has answered and wants more people; the escalation stays acknowledged then.
     """
-    _check(by)
+    _check(by, escalation)
     now = now or timezone.now()
     row = _locked(escalation)
     if row.state == State.STOPPED:
@@ -124,19 +129,30 @@ def escalate_now(
         raise ContactsError("There is no further level. Give it to somebody by name instead.")
     if row.runs.filter(round=row.round, position=position).exists():
         raise ContactsError("This level was told already. Choose one that was not.")
-    answered, going_back = row.state == State.ACKNOWLEDGED, position < row.position
+    answered, stays = row.state == State.ACKNOWLEDGED, _stays(row, position)
     before = (row.state, row.position, row.due_at)
     row.position = position
     with Book(now) as book:
         outcome = engine.take_step(row, ladder, book, Told(), by=by)
         if answered:
             row.state, row.due_at = State.ACKNOWLEDGED, None
-        elif going_back:  # a level left out before: what was to come still comes
+        elif stays:
             row.state, row.position, row.due_at = before
-        if outcome == Outcome.NOBODY and row.state == State.WAITING:
-            paging.tell_fallback(row, book, key=f"nobody:{row.round}:{position}", reason=engine.REACHED_NOBODY)
+            if outcome == Outcome.NOBODY and row.position < position and row.due_at is not None:
+                row.due_at = min(row.due_at, now)
+        if outcome == Outcome.NOBODY and row.is_open and not (row.due_at is not None and row.due_at <= now):
+            engine.tell_of_nobody(row, book, f"{row.round}:{position}")  # unless the next step comes at once
     row.save(update_fields=engine.FIELDS)
     return row.runs.get(round=row.round, position=position)
+
+
+def _stays(row: Escalation, position: int) -> bool:
+    """Whether what was to come still comes when `position` is taken by hand.
+
+    So it is after a level that was left out before, and before a later one while the next has a time. Levels without
+    a time come by hand only: whoever passes them over means it.
+    """
+    return position < row.position or (position > row.position and row.state == State.ACTIVE)
 
 
 @transaction.atomic
@@ -148,13 +164,14 @@ def reassign(
     Returns the escalation that stands for the page: it waits for this contact's answer, and ends as any other when
     none comes.
     """
-    _check(by)
+    _check(by, escalation)
     if not contact.active:
         raise ContactsError(f"{contact} is switched off. Choose somebody who can be told.")
     now = now or timezone.now()
     old = _locked(escalation)
     if old.state == State.STOPPED:
         raise ContactsError("This escalation is over. There is nothing to give away.")
+    reason = subjects.said(by, old, reason)
     words = f"Given to {contact} by {by or 'the portal'}." + (f" {reason}" if reason else "")
     _stop(old, Escalation.Ending.REASSIGNED, by, now, words)
     ladder = ladder_of(old.rule, old.service)
@@ -164,7 +181,7 @@ def reassign(
     row._state.adding = True
     row.round_at, row.round, row.position, row.due_at = now, ladder.repeats, len(ladder.steps), now + ANSWER_WITHIN
     row.save(force_insert=True)
-    paging.page_one(row, contact, Book(now), key=f"given:contact:{contact.pk}", reason=words)
+    paging.page_given(row, contact, Book(now), reason=words)
     _publish(ESCALATION_STARTED, row, words, by, contact=contact.pk)
     return row
 
@@ -192,10 +209,12 @@ def levels_left(row: Escalation, ladder: Ladder | None = None) -> list[tuple[int
     return [(position, step) for position, step in enumerate(ladder.steps) if position not in taken]
 
 
-def _check(by: User | None) -> None:
-    """A person needs the permission; rules and links bring no person."""
+def _check(by: User | None, escalation: Escalation) -> None:
+    """A person needs the permission, and to be one whom the subject concerns; rules and links bring no person."""
     if by is not None and not by.has_perm(ANSWER):
         raise PermissionDenied("Your role does not allow you to answer escalations. Ask an administrator for one.")
+    if by is not None and not subjects.may_act(by, escalation):
+        raise PermissionDenied("This escalation is about something that only people named in it may see.")
 
 
 def _locked(escalation: Escalation) -> Escalation:

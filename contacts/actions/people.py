@@ -1,4 +1,4 @@
-"""The write path into the directory of contacts for people: confirm, take out of a queue, bring in a list."""
+"""The write path into the directory of contacts for people: save, confirm, take out of a queue, bring in a list."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ from collections.abc import Sequence
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from contacts import records
 from contacts.csv_files import Line, missing_rights
 from contacts.exceptions import ContactsError
 from contacts.models import Contact, QueueEntry, Way
 from core.models import User
+
+
+@transaction.atomic
+def save(contact: Contact) -> None:
+    """Save what was edited of a contact. Who was on call until now stays a fact, also when this switches somebody."""
+    records.keep_before_switching([contact])
+    contact.save()
 
 
 @transaction.atomic
@@ -43,6 +51,7 @@ def bring_in(lines: Sequence[Line], *, by: User) -> int:
     changed = [line for line in lines if line.changes]
     try:
         with transaction.atomic():
+            records.keep_before_switching([line.contact for line in changed])
             for line in changed:
                 line.contact.save()
                 if line.ways is not None:

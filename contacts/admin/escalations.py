@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
+from contacts import subjects
 from contacts.actions import escalation as actions
 from contacts.actions.matrix import when
 from contacts.ladder import Ladder, ladder_of
@@ -71,8 +72,13 @@ def _levels(request: HttpRequest, row: Escalation) -> dict[str, Any]:
     return {"levels": [(position, _level_words(position, step)) for position, step in left], "first": first}
 
 
+def _may_act(request: HttpRequest, row: Escalation) -> bool:
+    """Asked of the room that owns the subject: a confidential one concerns only those named in it."""
+    return row.state != State.STOPPED and subjects.may_act(signed_in(request), row)
+
+
 def _may_escalate(request: HttpRequest, row: Escalation) -> bool:
-    return row.state != State.STOPPED and row.rule_id is not None and bool(actions.levels_left(row))
+    return _may_act(request, row) and row.rule_id is not None and bool(actions.levels_left(row))
 
 
 BUTTONS = [
@@ -81,7 +87,7 @@ BUTTONS = [
         "Acknowledge",
         actions.ANSWER,
         run=lambda request, row, data, key: actions.acknowledge(row, by=signed_in(request)),
-        visible=lambda request, row: row.is_open,
+        visible=lambda request, row: row.is_open and _may_act(request, row),
         confirm=False,
         primary=True,
         icon="check",
@@ -109,7 +115,7 @@ BUTTONS = [
         ),
         form=ReassignForm,
         consequence="The ladder ends, and this person is paged at once. If no answer comes, the fallback is told.",
-        visible=lambda request, row: row.state != State.STOPPED,
+        visible=_may_act,
         icon="user",
     ),
 ]

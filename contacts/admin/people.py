@@ -127,6 +127,9 @@ class ContactAdmin(contact_files.ContactFiles, PortalAdmin):
     detail_template = "contacts/contact_detail.html"
     live_template = "contacts/contact_live.html"
 
+    def save_model(self, request: HttpRequest, obj: Contact, form: Any, change: bool) -> None:
+        actions.save(obj)
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Contact]:
         return Contact.objects.with_ways().select_related("confirmed_by", "user", "business_hours")
 

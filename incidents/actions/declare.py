@@ -55,6 +55,8 @@ def declare(
         return earlier
     service = _service(service, severity, environment, components)
     now = timezone.now()
+    # Whole seconds: that is what people see and type.
+    began = min(started_at or now, now).replace(microsecond=0)
     incident = Incident(
         number="-",
         title=demand_text(title, "Say in a few words what is wrong."),
@@ -69,7 +71,7 @@ def declare(
         solo_review=solo,
         declared_by=by,
         declared_at=now,
-        started_at=min(started_at or now, now),
+        started_at=began,
         door=door,
         idempotency_key=key or None,
     )
@@ -117,7 +119,7 @@ def _written(incident: Incident, components: Sequence[Component], *, actor: str,
     incident.components.set(components)
     source = SOURCES[Door(incident.door)]
     note_that(incident, _words(incident), by=by, actor=actor, source=source)
-    _assign_roles(incident, profile)
+    assign_roles(incident, profile)
     index(incident)
     who = actor or (by.display_name if by else "the portal")
     news.tell(news.DECLARED, incident, f"declared by {who}", by=by, actor=actor, door=incident.door)
@@ -138,7 +140,7 @@ def _words(incident: Incident) -> str:
     parts.append(f"Severity {incident.severity}." if incident.severity else "Severity not decided yet.")
     if incident.situation:
         parts.append(f"Situation: {incident.situation}.")
-    if incident.started_at < incident.declared_at:
+    if incident.started_at < incident.declared_at.replace(microsecond=0):
         parts.append(f"It began at {incident.started_at:%Y-%m-%d %H:%M} UTC.")
     if incident.solo:
         parts.append("Solo mode: whoever declared it works alone.")
@@ -148,8 +150,9 @@ def _words(incident: Incident) -> str:
 # -- people ------------------------------------------------------------------------------------------------------------
 
 
-def _assign_roles(incident: Incident, profile: IncidentProfile) -> None:
-    """The roles as the profile has them; in solo mode whoever declared it commands."""
+def assign_roles(incident: Incident, profile: IncidentProfile) -> None:
+    """The roles as the profile has them, where nobody has them yet; in solo mode whoever declared it commands."""
+    held = set(incident.assignments.values_list("role", flat=True))
     planned = {row.role: _pair(row) for row in _planned(profile)}
     declarer = contact_of(incident.declared_by) if incident.solo and incident.declared_by else None
     if declarer is not None:
@@ -157,7 +160,7 @@ def _assign_roles(incident: Incident, profile: IncidentProfile) -> None:
         others = [contact for contact in (primary, backup) if contact not in (None, declarer)]
         planned[IncidentRole.COMMANDER] = declarer, others[0] if others else None
     for role, (primary, backup) in planned.items():
-        if primary or backup:
+        if role not in held and (primary or backup):
             Assignment.objects.create(incident=incident, role=role, primary=primary, backup=backup)
             text = f"{IncidentRole(role).label}: {primary or 'nobody'}{f', backup {backup}' if backup else ''}."
             note_that(incident, text, by=None, kind=Kind.ROLE)

@@ -23,6 +23,40 @@ if TYPE_CHECKING:
 INCIDENT = Operation.Trigger.INCIDENT
 
 
+# -- who may -----------------------------------------------------------------------------------------------------------
+
+
+def may_back_up_from(user: User, incident: Incident) -> bool:
+    """Take a backup from its page: those who run plans anyway, and whoever works alone on it while it is open."""
+    if not access.may_see(user, incident):
+        return False
+    return user.has_perm("backups.run_plan") or (access.is_solo(user, incident) and not incident.is_ended)
+
+
+def may_back_up(user: User, incident: Incident, plan: Plan) -> bool:
+    """This plan: whoever backs up only because they work alone does so within the incident's service."""
+    if not may_back_up_from(user, incident):
+        return False
+    service = plan.target.component.environment.service_id
+    return user.has_perm("backups.run_plan") or (incident.service_id is not None and service == incident.service_id)
+
+
+def may_undo_from(user: User, incident: Incident) -> bool:
+    """Undo a restore from its page: those who may anyway, and those who may restore from it."""
+    if not access.may_see(user, incident):
+        return False
+    return user.has_perm("backups.undo_restore") or access.may_restore_from(user, incident)
+
+
+def may_undo(user: User, incident: Incident, restore: Restore) -> bool:
+    if not may_undo_from(user, incident):
+        return False
+    return user.has_perm("backups.undo_restore") or access.may_restore(user, incident, restore.archive)
+
+
+# -- starting ----------------------------------------------------------------------------------------------------------
+
+
 def start_restore(
     incident: Incident,
     archive: Archive,
@@ -59,7 +93,7 @@ def undo_restore(
     incident: Incident, restore: Restore, *, by: User, reason: str = "", key: str | None = None
 ) -> Operation:
     """Put back the database that a restore replaced."""
-    demand(by.has_perm("backups.undo_restore") or access.may_restore(by, incident, restore.archive))
+    demand(may_undo(by, incident, restore))
     return _start(
         incident,
         by,
@@ -70,8 +104,7 @@ def undo_restore(
 
 def take_backup(incident: Incident, plan: Plan, *, by: User, reason: str = "", key: str | None = None) -> Operation:
     """Back up now, before anything is changed: the state as it is, and whether backups work at all."""
-    solo = access.is_solo(by, incident) and plan.target.component.environment.service_id == incident.service_id
-    demand(access.may_see(by, incident) and (by.has_perm("backups.run_plan") or solo))
+    demand(may_back_up(by, incident, plan))
     return _start(
         incident,
         by,

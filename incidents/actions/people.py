@@ -25,7 +25,6 @@ def assign(
 
     Command is handed over by who has it; an incident without a commander is given one by whoever works on it.
     """
-    demand(_may_assign(by, incident, role))
     if role not in IncidentRole.values:
         raise IncidentError("Choose one of the roles of an incident.")
     if primary is None:
@@ -36,6 +35,7 @@ def assign(
         if contact is not None and not contact.active:
             raise IncidentError(f"{contact} is switched off. Choose somebody who can be reached.")
     with changing(incident) as row:
+        demand(_may_assign(by, row, role))  # as it is now: another may have taken command meanwhile
         not_merged(row)
         return _set(row, role, primary, backup, by=by)
 
@@ -69,31 +69,42 @@ def _set(row: Incident, role: str, primary: Contact | None, backup: Contact | No
 
 def take_command(incident: Incident, *, by: User) -> Assignment | None:
     """Become the commander: where there is none, or as the one who stands in. The one before stands in from now on."""
-    commanders = _commanders(incident)
-    demand(access.may_command(by, incident) or (not commanders and access.may_work(by, incident)))
-    me = contact_of(by)
-    if me is None:
-        raise IncidentError(
-            "Your account belongs to no contact, so nobody could reach you. Add yourself to the contacts and choose "
-            "your account there, or ask an administrator."
-        )
     with changing(incident) as row:
+        commanders = _commanders(row)
+        demand(access.may_command(by, row) or (not commanders and access.may_work(by, row)))
+        me = contact_of(by)
+        if me is None:
+            raise IncidentError(
+                "Your account belongs to no contact, so nobody could reach you. Add yourself to the contacts and "
+                "choose your account there, or ask an administrator."
+            )
         not_ended(row)
-        others = [contact for contact in _commanders(row) if contact != me]
+        others = [contact for contact in commanders if contact != me]
         return _set(row, COMMANDER, me, others[0] if others else None, by=by)
 
 
 def set_solo(incident: Incident, solo: bool, *, by: User) -> Incident:
-    """Whoever declared it works alone: commands, and may restore and roll back. It is looked at afterwards."""
-    demand(access.may_see(by, incident) and (access.is_declarer(by, incident) or access.may_command(by, incident)))
+    """Whoever declared it works alone: commands, and may restore and roll back. It is looked at afterwards.
+
+    What a commander has ended, only who commands begins again.
+    """
     with changing(incident) as row:
+        demand(access.may_see(by, row) and (access.is_declarer(by, row) or access.may_command(by, row)))
         not_ended(row)
         if row.declared_by is None and solo:
             raise IncidentError("A rule declared it, so nobody works alone on it. Take command instead.")
         if row.solo == solo:
             return row
+        if solo and _was_ended_by_others(row) and not access.may_command(by, row):
+            raise IncidentError("The commander has ended solo mode. Ask whoever commands to switch it on again.")
         row.solo, row.solo_review = solo, row.solo_review or solo
         row.save()
         text = f"Solo mode: {row.declared_by} works alone and commands." if solo else "Solo mode is over."
-        note_that(row, text, by=by, kind=Kind.DECISION)
+        note_that(row, text, by=by, kind=Kind.DECISION, data={"solo": solo})
         return row
+
+
+def _was_ended_by_others(row: Incident) -> bool:
+    """Solo mode was ended last by somebody else than who declared it."""
+    last = row.timeline.filter(kind=Kind.DECISION, data__has_key="solo").order_by("-sequence").first()
+    return last is not None and last.data["solo"] is False and last.user_id != row.declared_by_id

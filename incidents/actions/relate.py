@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.db import transaction
 from django.utils import timezone
 
 from contacts.models import Escalation
-from incidents import access, news
+from incidents import access, news, status_page
 from incidents.actions import escalating
 from incidents.actions.writing import changing, demand, demand_text, not_closed, not_merged, note_that
 from incidents.exceptions import IncidentError
-from incidents.models import Cause, CoreState, Incident
+from incidents.models import Audience, Cause, CoreState, Incident, PublicStatus, Update
+from incidents.timeline import Kind
 
 if TYPE_CHECKING:
     from core.models import User
 
 
 def merge(incident: Incident, into: Incident, *, reason: str, by: User) -> Incident:
-    """The same thing was declared twice: this one is closed and goes on in the other. Its escalation is withdrawn."""
+    """The same thing was declared twice: this one is closed and goes on in the other. Its escalation is withdrawn.
+
+    What the public was told goes over too: the trouble lasts, so it stays on the status page.
+    """
     demand(access.may_command(by, incident) and access.may_work(by, into))
     reason = demand_text(reason, "Say why they are the same.")
     if incident.pk == into.pk:
@@ -33,7 +38,7 @@ def merge(incident: Incident, into: Incident, *, reason: str, by: User) -> Incid
         row.state, row.merged_into = CoreState.CLOSED, goal
         row.resolved_at, row.closed_at = row.resolved_at or now, now
         row.update_due_at = row.stage_due_at = None
-        row.public = False
+        _hand_over_public(row, goal, by=by)
         row.save()
         Cause.objects.filter(incident=row).update(incident=goal)
         note_that(row, f"Merged into {goal.number}: {reason}", by=by, url=goal.get_absolute_url())
@@ -41,6 +46,30 @@ def merge(incident: Incident, into: Incident, *, reason: str, by: User) -> Incid
         news.tell(news.MERGED, row, f"merged into {goal.number}", by=by, into=goal.number)
         escalating.stop(row, ending=Escalation.Ending.WITHDRAWN, by=by)
         return row
+
+
+def _hand_over_public(row: Incident, goal: Incident, *, by: User) -> None:
+    """Put `goal` on the status page in the place of `row`, with what was said and the components. `row` is not saved.
+
+    A goal that the public already reads about keeps its own words, unless they say that it is over. Raises
+    IncidentError when the goal is confidential: nothing of it may be published, and what is public would vanish.
+    """
+    if not row.public:
+        return
+    if goal.confidential:
+        raise IncidentError(
+            f"{row.number} is on the status page, and {goal.number} is confidential. Send a last public update and "
+            f"take {row.number} off the status page first."
+        )
+    if not goal.public or goal.public_status == PublicStatus.RESOLVED:
+        goal.public, goal.public_title, goal.public_status = True, row.public_title, row.public_status
+        goal.save(update_fields=["public", "public_title", "public_status"])
+    Update.objects.filter(incident=row, audience=Audience.PUBLIC).update(incident=goal)
+    if goal.service_id == row.service_id:
+        goal.components.add(*row.components.filter(public__isnull=False))
+    row.public = False
+    note_that(goal, f"On the status page, with what the public was told of {row.number}.", by=by, kind=Kind.UPDATE)
+    transaction.on_commit(status_page.forget)
 
 
 def set_parent(incident: Incident, parent: Incident | None, *, by: User) -> Incident:

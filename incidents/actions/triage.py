@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from catalog.models import Component, Severity
+from django.db import transaction
+from django.utils import timezone
+
+from catalog.models import Component, Service, Severity
 from contacts import policy
-from contacts.models import Escalation, Notification
-from incidents import access, clocks, news
+from incidents import access, clocks, gates, news, numbers, status_page
 from incidents.actions import escalating
+from incidents.actions.declare import assign_roles
+from incidents.actions.hushing import hush
 from incidents.actions.writing import (
     changing,
     check_fields,
@@ -22,9 +26,8 @@ from incidents.actions.writing import (
     quoted,
 )
 from incidents.exceptions import IncidentError
-from incidents.models import Incident
+from incidents.models import Incident, IncidentProfile
 from incidents.timeline import Kind
-from operations.models import Event
 
 if TYPE_CHECKING:
     from core.models import User
@@ -50,25 +53,48 @@ SAID_FIRST = {"root_cause": Kind.ROOT_CAUSE, "resolution": Kind.FIX}
 
 
 def change_severity(incident: Incident, severity: Severity, *, reason: str, by: User) -> Incident:
-    """Another severity: the response clock counts anew from the declaration, and the ladder of its row begins."""
+    """Another severity: the response clock counts anew from the declaration, and the ladder of its row begins.
+
+    One of another service corrects the service too: environment and components of the wrong one go.
+    """
     demand(access.may_command(by, incident))
     reason = demand_text(reason, "Say why the severity is another.")
     with changing(incident) as row:
         not_ended(row)
-        if row.service_id is not None and severity.service_id != row.service_id:
-            raise IncidentError(f"“{severity}” belongs to {severity.service}, and {row.number} is about {row.service}.")
         before = row.severity
         if before == severity:
             return row
         rule = policy.rule_for(row.service, before, row.situation)
-        row.service = severity.service
+        elsewhere = row.service_id != severity.service_id
+        if elsewhere:
+            _move(row, severity.service, by=by)
         row.severity, row.rank = severity, severity.rank
+        if before is None:
+            row.channel_name = numbers.room(_profile(row).channel_pattern, row)
         row.update_due_at = clocks.first_update(row)
         row.update_told_at = None
         graver = before is None or severity.is_worse_than(before)
         what = f"Severity {before or 'not decided'} → {severity}: {reason}"
-        _changed(row, what, rule=rule, ranks=(before.rank if before else None, severity.rank), graver=graver, by=by)
+        ranks = (before.rank if before else None, severity.rank)
+        _changed(row, what, rule=rule, ranks=ranks, graver=graver, elsewhere=elsewhere, by=by)
         return row
+
+
+def _move(row: Incident, service: Service, *, by: User) -> None:
+    """It is about another service. Not saved; what belongs to the one before is taken away and cited."""
+    gone = [str(row.environment)] if row.environment and row.environment.service_id != service.pk else []
+    if gone:
+        row.environment = None
+    strangers = list(row.components.exclude(environment__service=service))
+    row.components.remove(*strangers)
+    gone += sorted(component.name for component in strangers)
+    text = f"Service: {quoted(row.service)} → {quoted(service)}." + (f" Taken away: {', '.join(gone)}." if gone else "")
+    row.service = service
+    note_that(row, text, by=by, kind=Kind.NOTE, data={"field": "service"})
+
+
+def _profile(row: Incident) -> IncidentProfile:
+    return gates.profile_of(row) or IncidentProfile()
 
 
 def change_situation(incident: Incident, situation: str, *, reason: str = "", by: User) -> Incident:
@@ -88,16 +114,26 @@ def change_situation(incident: Incident, situation: str, *, reason: str = "", by
 
 
 def _changed(
-    row: Incident, what: str, *, rule: Any, ranks: tuple[int | None, int | None], graver: bool, by: User
+    row: Incident,
+    what: str,
+    *,
+    rule: Any,
+    ranks: tuple[int | None, int | None],
+    graver: bool,
+    by: User,
+    elsewhere: bool = False,
 ) -> None:
-    row.response_due_at = clocks.response_due(row)
+    """`rule` is the row of the matrix before; `elsewhere`: the service is another, whose people have heard nothing."""
+    row.response_due_at = clocks.response_due_after_change(row, timezone.now(), graver=graver)
     row.response_told = False
     row.save()
     note_that(row, what, by=by, kind=Kind.SEVERITY, data={"ranks": list(ranks)})
     news.tell(news.SEVERITY, row, f"severity {row.severity or 'not decided'} now", by=by)
+    if elsewhere:
+        assign_roles(row, _profile(row))
     new = policy.rule_for(row.service, row.severity, row.situation)
     if ranks[0] != ranks[1] or rule != new:
-        escalating.replace(row, graver=graver, by=by)
+        escalating.replace(row, graver=graver or elsewhere, by=by)
 
 
 # -- what is known -----------------------------------------------------------------------------------------------------
@@ -111,6 +147,7 @@ def edit(incident: Incident, *, by: User, source: str = "", **fields: Any) -> In
         raise IncidentError(f"This cannot be edited here: {', '.join(sorted(unknown))}.")
     with changing(incident) as row:
         not_merged(row)
+        rule, service = policy.rule_for(row.service, row.severity, row.situation), row.service
         components = fields.pop("components", None)
         changed = [(name, getattr(row, name), _clean(value)) for name, value in fields.items()]
         changed = [(name, before, after) for name, before, after in changed if before != after]
@@ -124,7 +161,19 @@ def edit(incident: Incident, *, by: User, source: str = "", **fields: Any) -> In
         if components is not None:
             _set_components(row, components, by=by, source=source)
         index(row)
+        if row.service is not None and row.service != service and not row.is_ended:
+            _follow_service(row, rule, by=by)
         return row
+
+
+def _follow_service(row: Incident, rule: Any, *, by: User) -> None:
+    """Its matrix, its response clock and its roles count from now on. `rule` is the row of the matrix before."""
+    row.response_due_at = clocks.response_due_after_change(row, timezone.now(), graver=False)
+    row.response_told = False
+    row.save(update_fields=["response_due_at", "response_told"])
+    assign_roles(row, _profile(row))
+    if rule != policy.rule_for(row.service, row.severity, row.situation):
+        escalating.replace(row, graver=True, by=by)
 
 
 def _clean(value: Any) -> Any:
@@ -134,7 +183,9 @@ def _clean(value: Any) -> Any:
 def _fits_together(row: Incident) -> None:
     service = row.service_id
     if row.severity is not None and row.severity.service_id != service:
-        raise IncidentError("The severity is of another service. Change the severity with the service.")
+        raise IncidentError(
+            "The severity is of another service. Change the severity: one of another service brings that service."
+        )
     if row.environment is not None and row.environment.service_id != service:
         raise IncidentError("The environment is of another service. Choose one of this service.")
     if row.started_at > row.declared_at:
@@ -179,27 +230,9 @@ def set_confidential(incident: Incident, confidential: bool, *, by: User, reason
         row.confidential = confidential
         row.public = row.public and not confidential
         row.save()
+        transaction.on_commit(status_page.forget)
         what = "Confidential now" if confidential else "Not confidential any more"
         note_that(row, f"{what}: {reason}", by=by, kind=Kind.DECISION)
         if confidential:
-            _hush(row)
+            hush(row)
         return row
-
-
-def _hush(row: Incident) -> None:
-    """Leave of it only the number, in every list that others see."""
-    said = news.harmless(row)
-    ladders = Escalation.objects.of(row)
-    for event in _news_of(row, ladders):
-        named = {key: value for key, value in event.data.items() if isinstance(value, int) or key == "subject_type"}
-        Event.objects.filter(pk=event.pk).update(sentence=said, data={**named, "number": row.number, "sentence": said})
-    Notification.objects.filter(escalation__in=ladders).update(subject=said, body="")
-    ladders.update(title=said, situation="")
-
-
-def _news_of(row: Incident, ladders: Any) -> list[Event]:
-    own = Event.objects.filter(subject_type=row._meta.label_lower, subject_id=row.pk)
-    climbed = Event.objects.filter(
-        subject_type=Escalation._meta.label_lower, subject_id__in=list(ladders.values_list("pk", flat=True))
-    )
-    return [*own, *climbed]

@@ -24,7 +24,7 @@ PERMISSION = "incidents.publish_update"
 
 def may_send(user: User | None, incident: Incident) -> bool:
     """Whether this person may send updates on the incident."""
-    return user is not None and user.has_perm(PERMISSION) and access.may_work(user, incident)
+    return user is not None and access.may_publish(user, incident)
 
 
 def _demand(user: User | None, incident: Incident) -> None:

@@ -136,7 +136,13 @@ def test_p4_declared_on_friday_is_due_on_monday_and_after_a_holiday_on_tuesday()
 
 def test_business_days_without_a_calendar_are_monday_to_friday_in_the_zone_of_the_service():
     severity = SeverityFactory(response_time=None, response_business_days=1)
-    assert response_due(severity, berlin("2026-03-06T15:00")) == berlin("2026-03-10T00:00")
+    assert response_due(severity, berlin("2026-03-06T15:00")) == berlin("2026-03-09T23:59:59")
+
+
+def test_a_business_day_that_is_open_until_midnight_ends_on_that_day():
+    calendar = BusinessHours.objects.create(name="Late", time_zone="Europe/Berlin")
+    OpeningHours.objects.create(calendar=calendar, weekday=0, opens=time(8), closes=time(0))
+    assert business_days_after(berlin("2026-03-06T15:00"), 1, calendar) == berlin("2026-03-09T23:59:59")
 
 
 def test_a_response_time_counts_by_the_clock_unless_business_hours_are_asked_for():
@@ -157,6 +163,13 @@ def test_the_time_of_a_rule_goes_before_the_severity():
     assert response_due(severity, start, rule_response=5 * MINUTE) == start + 5 * MINUTE
     assert response_due(severity, start, rule_response=HOUR, in_business_hours=True) == berlin("2026-03-09T09:30")
     assert response_due(None, start, rule_response=HOUR, in_business_hours=True) == start + HOUR
+
+
+def test_while_the_severity_is_undecided_the_hours_of_the_service_count():
+    start, service = berlin("2026-03-06T16:30"), ServiceFactory(business_hours=office_hours())
+    asked = {"rule_response": HOUR, "in_business_hours": True}
+    assert response_due(None, start, service=service, **asked) == berlin("2026-03-09T09:30")
+    assert response_due(None, start, service=ServiceFactory(), **asked) == start + HOUR
 
 
 def test_nothing_set_is_nothing_due():

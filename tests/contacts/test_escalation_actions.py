@@ -72,6 +72,32 @@ def test_a_later_level_may_be_chosen_and_one_left_out_still_be_told(story, respo
         actions.escalate_now(story.row, by=responder)
 
 
+def test_the_levels_between_are_told_at_their_times(responder):
+    service = ServiceFactory()
+    ann, bob, cid, dee, eve = people("Ann", "Bob", "Cid", "Dee", "Eve")
+    steps = [(NOW, [ann]), (minutes(5), [bob]), (minutes(10), [cid]), (minutes(20), [dee]), (minutes(30), [eve])]
+    matrix(service, (None, "", steps))
+    story = Story(service=service)
+    story.at(0)
+    with story.when(2):
+        actions.escalate_now(story.row, by=responder, to_position=3)
+    assert story.told() == ["Dee"]
+    assert story.around((5, 10, 20, 30, 44)) == {5: ["Bob"], 10: ["Cid"], 30: ["Eve"]}, "and nobody twice"
+    story.at(45)
+    assert story.row.state == State.EXHAUSTED
+
+
+def test_a_later_level_that_reaches_nobody_lets_the_next_come_at_once(responder):
+    service = ServiceFactory()
+    ann, bob = people("Ann", "Bob")
+    matrix(service, (None, "", [(NOW, [ann]), (minutes(5), [bob]), (minutes(10), [OnCallScheduleFactory()])]))
+    story = Story(service=service)
+    story.at(0)
+    with story.when(2):
+        assert actions.escalate_now(story.row, by=responder, to_position=2).outcome == "nobody"
+    assert story.at(2) == ["Bob"]
+
+
 def test_who_has_answered_may_call_more_people(story, responder):
     with story.when(1):
         actions.acknowledge(story.row, by=responder)
@@ -106,7 +132,9 @@ def test_given_to_somebody_the_ladder_ends_and_their_silence_too(story, responde
     assert actions.current(story.row.service) == given
     assert story.at(15) == []
     assert story.at(16) == ["Admin"], "nobody is forgotten"
-    assert Notification.objects.get(contact=admin).urgency == "page"
+    told = Notification.objects.get(contact=admin)
+    assert told.urgency == "page"
+    assert told.body.startswith("Dee has not answered.")
 
 
 def test_who_was_given_it_answers_by_the_link(story, responder):

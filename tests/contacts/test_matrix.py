@@ -14,6 +14,7 @@ from contacts.actions.matrix import MatrixChanged
 from contacts.exceptions import ContactsError
 from contacts.matrix import Cell, Names, Row, from_plain, plain, rows_of, rules_of
 from contacts.models import EscalationPolicy, OnCallSchedule
+from contacts.simulate import simulate
 from core.roles import Role
 from tests.contacts.factories import (
     ChannelFactory,
@@ -25,8 +26,8 @@ from tests.contacts.factories import (
     role_of,
     team_of,
 )
-from tests.contacts.ladders import NOW, Story, matrix, minutes, people, scheme
-from tests.factories import PersonFactory
+from tests.contacts.ladders import MONDAY, NOW, Story, matrix, minutes, people, scheme
+from tests.factories import PersonFactory, ServiceFactory
 
 pytestmark = pytest.mark.django_db
 HOUR = timedelta(hours=1)
@@ -238,6 +239,28 @@ def test_gaps_are_named(edited):
         "P1 P1 · Odd, step 1: Empty has nobody in its primary layers.",
         "P1 P1 · Odd, step 1: nobody can be reached.",
     ]
+
+
+def test_what_nothing_can_be_sent_to_is_a_gap(edited):
+    policy, severities, ann = edited
+    ann.ways.update(kind="sms", address="+49 170 1")
+    hand = ChannelFactory(name="Hotline", kind="hand", address="040 112")
+    row = Row(severity=severities["P1"].pk, cells=(Cell(NOW, (f"channel:{hand.pk}",)),))
+    actions.save_version(policy, (saved(policy)[0], row), reason="", by=None, based_on=1)
+    assert gaps(policy) == [
+        "P0 P0, step 1: Ann has no way that a provider is switched on for (SMS).",
+        "P0 P0, step 1: nobody can be reached.",
+        "P1 P1, step 1: the channel Hotline is used by hand: tell them yourself at 040 112.",
+        "P1 P1, step 1: nobody can be reached.",
+    ]
+
+
+def test_what_only_waits_in_a_queue_is_not_unanswered():
+    service = ServiceFactory()
+    policy = matrix(service, (None, "", [(NOW, people("Ann")), (minutes(5), [QueueFactory(name="Backlog")])]))
+    played = simulate(policy.versions.get(), MONDAY, None)
+    assert (played.end, played.ends_at) == ("Then it waits in the queue until somebody takes it out.", None)
+    assert Story(service=service).through(60) == {0: ["Ann"]}, "as it is when it happens"
 
 
 def test_a_way_that_somebody_does_not_have_is_a_gap(edited):

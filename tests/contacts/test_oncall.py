@@ -11,16 +11,18 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from contacts import gaps, records, rota
+from contacts import csv_files, gaps, records, rota
 from contacts.actions import oncall as actions
+from contacts.actions import people as person_actions
 from contacts.actions.oncall import LayerValues
 from contacts.exceptions import ContactsError
-from contacts.models import Level, Notification, OnCallRecord, OnCallSchedule, Override
+from contacts.models import Level, Notification, OnCallRecord, OnCallSchedule, Override, PolicyVersion
 from contacts.oncall import Window
 from core.roles import Role
 from operations import duties
 from operations.models import Event
 from tests.contacts.factories import ContactFactory, OnCallScheduleFactory, OverrideFactory, layer_of
+from tests.contacts.ladders import matrix
 from tests.factories import PersonFactory
 
 pytestmark = pytest.mark.django_db
@@ -330,3 +332,43 @@ def test_trouble_with_one_schedule_costs_no_other_its_turn(schedule, administrat
 def test_the_duty_is_declared():
     assert "duty-on-call" in {duty.name for duty in duties.all_duties()}
     assert timezone.now() > MONDAY
+
+
+def test_a_level_that_the_matrix_calls_and_no_layer_answers_is_told_once(schedule, administrator):
+    policy = matrix(None, (None, "", [(timedelta(0), [schedule])]))
+    gaps.look_at(schedule, MONDAY)
+    assert told() == []
+    policy.versions.get().rules.get().steps.get().targets.update(level=Level.ESCALATION)
+    gaps.look_at(schedule, MONDAY + HOUR)
+    gaps.look_at(schedule, MONDAY + 2 * HOUR)
+    assert told() == ["The escalation matrix calls Shop (escalation), and no layer of it says who answers."]
+    assert Notification.objects.get().urgency == "page"
+    PolicyVersion.objects.create(policy=policy, number=2)
+    gaps.look_at(schedule, MONDAY + 3 * HOUR)
+    schedule.refresh_from_db()
+    assert schedule.gaps_told == [], "only the matrix in force counts"
+
+
+# --- somebody is switched off ----------------------------------------------------------------------------------------
+
+
+def switched_by_hand(contact) -> None:
+    contact.active = False
+    person_actions.save(contact)
+
+
+def switched_by_a_file(contact) -> None:
+    lines = csv_files.read(f"name,active\n{contact.name},no\n")
+    person_actions.bring_in(lines, by=PersonFactory(role=Role.ADMINISTRATOR))
+
+
+@pytest.mark.parametrize("switch_off", [switched_by_hand, switched_by_a_file])
+def test_who_was_on_call_stays_a_fact_when_somebody_is_switched_off(schedule, people, switch_off):
+    ann = people[0]
+    records.keep(schedule, MONDAY)
+    with time_machine.travel(MONDAY + 5 * HOUR, tick=False):
+        switch_off(ann)
+    with time_machine.travel(MONDAY + 6 * HOUR, tick=False):
+        gaps.look_at(schedule)
+        assert rota.who(schedule, Level.PRIMARY, MONDAY + 4 * HOUR) == ann
+        assert rota.who(schedule, Level.PRIMARY, MONDAY + 5 * HOUR + HOUR / 2) is None

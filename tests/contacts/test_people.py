@@ -19,8 +19,10 @@ from tests.contacts.factories import (
     ContactFactory,
     EscalationFactory,
     NotificationFactory,
+    OnCallScheduleFactory,
     ProviderFactory,
     QueueFactory,
+    layer_of,
     role_of,
     team_of,
 )
@@ -269,3 +271,18 @@ def test_pages_cost_the_same_with_many_rows(manager: Client):
     before = cost()
     more()
     assert cost() == before
+
+
+def test_the_form_keeps_who_was_on_call_before_it_switches_somebody_off(operator: Client):
+    ann, schedule = (
+        ContactFactory(name="Ann"),
+        OnCallScheduleFactory(recorded_until=timezone.now() - timedelta(hours=1)),
+    )
+    layer_of(schedule, ann)
+    forms = page_of(operator.get(page_url(ann, "change"))).forms
+    fields = next(form for form in forms if "name" in form.fields).fields
+    fields.pop("active")
+    assert operator.post(page_url(ann, "change"), fields).status_code == 302
+    ann.refresh_from_db()
+    assert not ann.active
+    assert schedule.records.get().contact == ann

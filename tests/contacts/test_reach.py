@@ -12,6 +12,7 @@ from tests.contacts.factories import (
     ChannelFactory,
     ContactFactory,
     OnCallScheduleFactory,
+    ProviderFactory,
     QueueFactory,
     layer_of,
     office_hours,
@@ -44,7 +45,12 @@ def test_a_channel_and_a_queue():
 
 
 @pytest.mark.parametrize(
-    ("values", "why"), [({"enabled": False}, "is switched off"), ({"address": ""}, "has no address")]
+    ("values", "why"),
+    [
+        ({"enabled": False}, "is switched off"),
+        ({"address": ""}, "has no address"),
+        ({"kind": "hand", "address": "040 112"}, "is used by hand: tell them yourself at 040 112"),
+    ],
 )
 def test_a_channel_that_takes_nothing_is_left_out(values, why):
     found = resolve(channel=ChannelFactory(name="#alerts", **values))
@@ -92,6 +98,19 @@ def test_outside_business_hours_somebody_is_left_out_and_the_words_say_so():
     assert resolve(contact=vendor).contacts == [vendor]
     found = resolve(contact=vendor, at=SATURDAY)
     assert (found.contacts, found.words) == ([], "nobody (Vendor is outside business hours)")
+
+
+def test_a_way_without_a_provider_reaches_nobody():
+    ann = ContactFactory(name="Ann", sms="+49 170 1")
+    why = "nobody (Ann has no way that a provider is switched on for (SMS))"
+    assert (resolve(contact=ann).contacts, resolve(contact=ann).words) == ([], why)
+    provider = ProviderFactory(kind="sms", enabled=False)
+    assert resolve(contact=ann).contacts == []
+    provider.enabled = True
+    provider.save()
+    assert resolve(contact=ann).contacts == [ann]
+    both = ContactFactory(name="Ben", phone="+49 170 2", email="ben@example.org")
+    assert resolve(contact=both).contacts == [both]
 
 
 def test_nobody_at_all():

@@ -277,6 +277,24 @@ def test_a_storm_is_held_back_and_goes_as_one(mailbox: Mailbox, settings):
     assert mailbox.subjects[-1] == "Page 4 (and 2 more messages)"
 
 
+def test_a_graver_page_is_not_held_back_by_a_storm(mailbox: Mailbox, settings):
+    settings.NOTIFY_MAX = 4
+    ann = ContactFactory(email="ann@example.org")
+
+    def page(subject: str, rank: int | None) -> None:
+        about = EscalationFactory(severity_rank=rank)
+        NotificationFactory(contact=ann, subject=subject, urgency=PAGE, escalation=about)
+        send_due()
+
+    for number, rank in enumerate((4, None, 4, 4)):
+        page(f"P3 {number}", rank)
+    page("P3 more", 4)
+    page("Without a severity", None)
+    page("P0", 1)
+    page("P0 again", 1)
+    assert mailbox.subjects == ["P3 0", "P3 1", "P3 2", "P3 3", "P0"]
+
+
 def test_news_leave_room_for_pages(mailbox: Mailbox, settings):
     settings.NOTIFY_MAX = 4
     ann = ContactFactory(email="ann@example.org")
@@ -386,6 +404,35 @@ def test_claims_are_renewed_while_their_process_lives(mailbox: Mailbox):
     for one in begun:
         one.result(30)
     assert not sending._held
+
+
+def test_lanes_whose_threads_have_ended_get_new_ones_although_its_hands_are_full(mailbox: Mailbox, monkeypatch):
+    """As after the end of PostgreSQL during a backlog: what was claimed waits, and nobody is at it."""
+    for number in range(3):
+        NotificationFactory(subject=f"Claimed {number}")
+    with monkeypatch.context() as patched:
+        patched.setattr(sending._pool, "submit", lambda *args: None)
+        sending.start_due()
+    assert sending._lanes["mail"].threads and len(sending._held) == 3
+    sending._lanes["mail"].threads = 0
+    monkeypatch.setattr(sending, "MOST_HELD", 3)
+    NotificationFactory(subject="Later")
+    send_due()
+    assert sorted(mailbox.subjects) == ["Claimed 0", "Claimed 1", "Claimed 2"]
+    send_due()
+    assert mailbox.subjects[-1] == "Later"
+
+
+def test_no_more_is_claimed_than_there_is_room_for(mailbox: Mailbox, monkeypatch):
+    monkeypatch.setattr(sending, "MOST_HELD", 2)
+    for _ in range(5):
+        NotificationFactory()
+    with monkeypatch.context() as patched:
+        patched.setattr(sending._pool, "submit", lambda *args: None)
+        sending.start_due()
+        assert len(sending._held) == 2
+        sending.start_due()
+        assert len(sending._held) == 2
 
 
 # --- channels ------------------------------------------------------------------------------------------------------

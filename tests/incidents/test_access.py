@@ -6,9 +6,12 @@ import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
 
+from contacts.actions import escalation as escalations
+from contacts.models import Notification
 from core.roles import Role
 from incidents import access
 from incidents.actions import evidence, joined, people, relate, triage, work
+from incidents.actions.declare import declare
 from incidents.models import Assignment, Incident, TimelineEntry
 from tests.contacts.factories import ContactFactory, SeverityFactory
 from tests.factories import ArchiveFactory, PersonFactory, PlanFactory
@@ -66,6 +69,7 @@ class TestByName:
         incident = IncidentFactory()
         named(incident, mona, role="communications")
         assert rights(mona, incident) == (True, True, False, False)
+        assert access.may_publish(mona, incident)
         assert rights(mona, IncidentFactory()) == (True, False, False, False)
 
 
@@ -91,6 +95,21 @@ class TestConfidential:
         for user in (olga, ada, mona):
             seen = set(Incident.objects.visible_to(user))
             assert seen == {incident for incident in incidents if access.may_see(user, incident)}
+
+    def test_who_was_paged_or_has_answered_sees_it(self, ada, mona, olga, rene):
+        """Whoever is called for help must be able to read what for."""
+        incident, other = (declare("x", by=ada, confidential=True) for _ in range(2))
+        ladder = escalations.current(incident)
+        Notification.objects.create(key="1", contact=ContactFactory(user=mona), subject="x", escalation=ladder)
+        withdrawn = ContactFactory(user=rene)
+        Notification.objects.create(
+            key="2", contact=withdrawn, subject="x", escalation=ladder, state="cancelled", due_at=None
+        )
+        escalations.acknowledge(ladder, contact=ContactFactory(user=olga))
+        Notification.objects.filter(key="1").update(state="sent", due_at=None, sent_at=incident.declared_at)
+        for user, sees in ((mona, True), (olga, True), (rene, False)):
+            assert access.may_see(user, incident) is sees and not access.may_see(user, other)
+            assert (incident in Incident.objects.visible_to(user)) is sees
 
     def test_every_action_refuses_those_who_may_not_see_it(self, olga):
         incident, other = IncidentFactory(confidential=True), IncidentFactory()

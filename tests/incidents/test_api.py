@@ -13,6 +13,7 @@ from core.scopes import READ, RESPOND
 from incidents.actions.declare import declare
 from incidents.models import Incident, TimelineEntry
 from tests.contacts.factories import (
+    ChannelFactory,
     ContactFactory,
     OnCallScheduleFactory,
     PolicyFactory,
@@ -20,7 +21,7 @@ from tests.contacts.factories import (
     layer_of,
     rule,
 )
-from tests.factories import EnvironmentFactory, PersonFactory, ServiceFactory
+from tests.factories import ComponentFactory, EnvironmentFactory, PersonFactory, ServiceFactory
 from tests.incidents.factories import IncidentFactory
 from tests.opsportal.test_api import Caller
 
@@ -169,6 +170,77 @@ class TestResponding:
         incident = declare("Down", by=olga)
         assert Caller(mona).post(f"/incidents/{incident.pk}/acknowledge").status_code == 403
         assert Caller(rene).post(f"/incidents/{incident.pk}/acknowledge").status_code == 200
+
+    def test_components_impacts_and_data_loss(self, call, olga):
+        part = ComponentFactory()
+        incident = declare("Down", service=part.environment.service, by=olga)
+        path, body = f"/incidents/{incident.pk}", {"impacts": ["Orders"], "data_loss": "some"}
+        said = call.post(path, {"components": [part.name], **body}).json()
+        assert (said["components"], said["impacts"], said["data_loss"]) == ([part.name], ["Orders"], "some")
+        assert call.post(path, {"components": []}).json()["components"] == []
+        assert call.post(path, {"components": [ComponentFactory(name="elsewhere").name]}).status_code == 404
+        assert call.post(path, {"data_loss": "lots"}).status_code == 422
+
+    def test_a_name_in_two_environments_wants_the_environment(self, call, service, olga):
+        here, there = (EnvironmentFactory(service=service, name=name, slug=name) for name in ("here", "there"))
+        parts = [ComponentFactory(environment=each, name="db") for each in (here, there)]
+        incident, placed = declare("A", service=service, by=olga), declare("B", environment=there, by=olga)
+        refused = call.post(f"/incidents/{incident.pk}", {"components": ["db"]})
+        assert refused.status_code == 422 and "several environments" in refused.json()["detail"]
+        assert call.post(f"/incidents/{placed.pk}", {"components": ["db"]}).status_code == 200
+        assert list(placed.components.all()) == [parts[1]]
+
+
+class TestSeverity:
+    def test_the_code_and_why(self, ada, service):
+        SeverityFactory(service=service, rank=2, code="P2")
+        incident, call = declare("Down", service=service, by=ada), Caller(ada)
+        path = f"/incidents/{incident.pk}/severity"
+        said = call.post(path, {"severity": "P2", "reason": "Only reports"}).json()
+        assert (said["severity"], said["rank"]) == ("P2", 2)
+        assert incident.timeline.filter(kind="severity", text__contains="Only reports").exists()
+        assert call.post(path, {"severity": "P9", "reason": "x"}).status_code == 404
+        assert call.post(path, {"severity": "P1", "reason": " "}).status_code == 422
+
+    def test_without_a_service_it_is_named(self, ada, service):
+        incident, call = declare("Down", by=ada), Caller(ada)
+        path, body = f"/incidents/{incident.pk}/severity", {"severity": "P1", "reason": "It is the shop"}
+        assert "name the service" in call.post(path, body).json()["detail"]
+        assert call.post(path, {**body, "service": "shop"}).json()["service"] == "shop"
+
+    def test_who_does_not_command_and_a_token_without_the_scope_may_not(self, rene, ada, service):
+        path, body = f"/incidents/{declare('Down', service=service, by=ada).pk}/severity", {"severity": "P1"}
+        for caller in (Caller(rene), Caller(ada, READ)):
+            assert caller.post(path, {**body, "reason": "x"}).status_code == 403
+
+
+class TestUpdates:
+    def test_to_a_channel_once(self, call, olga):
+        incident, channel = declare("Down", by=olga), ChannelFactory(name="#alerts")
+        path, body = f"/incidents/{incident.pk}/updates", {"text": "We are on it.", "channels": ["#alerts"]}
+        first, again = (call.post(path, body, **{"Idempotency-Key": "k"}) for _ in range(2))
+        assert first.status_code == 201 and first.json() == again.json()
+        assert (first.json()["channels"], first.json()["by"]) == (["#alerts"], "olga")
+        assert list(incident.updates.get().channels.all()) == [channel]
+        other = call.post(path, {"text": "Else"}, **{"Idempotency-Key": "k"})
+        assert other.status_code == 422 and "another request" in other.json()["detail"]
+
+    def test_for_the_public(self, call, olga):
+        path, body = f"/incidents/{declare('Down', by=olga).pk}/updates", {"text": "We look.", "audience": "public"}
+        assert "public status" in call.post(path, body).json()["detail"]
+        sent = call.post(path, {**body, "public_status": "identified", "public_title": "Orders are slow"})
+        assert sent.status_code == 201 and Incident.objects.get().public_title == "Orders are slow"
+
+    def test_what_cannot_be_is_said_so(self, call, olga):
+        path = f"/incidents/{declare('Down', by=olga).pk}/updates"
+        assert call.post(path, {"text": "x", "channels": ["#none"]}).status_code == 404
+        for body in ({"text": " "}, {"text": "x", "audience": "all"}, {}):
+            assert call.post(path, body).status_code == 422, body
+
+    def test_who_may_not(self, mona, olga, ada):
+        path = f"/incidents/{declare('Down', by=ada).pk}/updates"
+        for caller in (Caller(mona), Caller(olga, READ)):
+            assert caller.post(path, {"text": "x"}).status_code == 403
 
 
 class TestContacts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
@@ -184,7 +185,8 @@ class TestResponseClocks:
         low = SeverityFactory(rank=4, response_time=None, response_business_days=1)
         with time_machine.travel(FRIDAY, tick=False):
             incident = declare("A typing error", severity=low, by=olga)
-        assert incident.response_due_at.astimezone(UTC).date() == datetime(2026, 3, 9).date()
+        local = incident.response_due_at.astimezone(ZoneInfo(incident.service.time_zone))
+        assert f"{local:%a %F %T}" == "Mon 2026-03-09 23:59:59"
 
     def test_the_situation_has_a_time_of_its_own(self, olga):
         """S3: 30 minutes or an hour for the same grade."""

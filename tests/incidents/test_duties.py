@@ -88,6 +88,18 @@ class TestUpdates:
         row = Notification.objects.get(contact__name="Cleo")
         assert row.subject == f"Confidential incident {incident.number}: an update is due" and "Down" not in row.body
 
+    def test_one_that_goes_wrong_holds_up_no_other(self, clock, olga, monkeypatch, caplog):
+        incidents = [hourly(olga), hourly(olga)]
+        for incident in incidents:
+            Assignment.objects.create(incident=incident, role="communications", primary=person(f"Of {incident.pk}"))
+        real = duties._remind_of_update
+        monkeypatch.setattr(
+            duties, "_remind_of_update", lambda row, now: 1 / 0 if row.pk == incidents[1].pk else real(row, now)
+        )
+        clock.shift(2 * HOUR)
+        duties.remind()
+        assert told() == [(f"Of {incidents[0].pk}", "an update is due")] and "could be reminded" in caplog.text
+
     def test_none_is_due_of_one_that_is_over(self, clock, olga):
         work.resolve(hourly(olga), by=olga)
         clock.shift(2 * HOUR)

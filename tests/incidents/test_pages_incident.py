@@ -12,7 +12,7 @@ from contacts.engine import climb_due
 from contacts.models import Escalation
 from core.roles import Role
 from incidents import page as page_module
-from incidents.actions import people, relate, work
+from incidents.actions import escalating, people, relate, triage, work
 from incidents.acts import ACTS
 from incidents.models import Incident, IncidentRole, TimelineEntry
 from tests.contacts.factories import ContactFactory
@@ -292,6 +292,28 @@ class TestButtons:
         wrong = press(operator[1], incident, "edit", **{**form, "title": "", "workaround": "By post."})
         assert wrong.status_code == 200 and page_of(wrong).post.fields["workaround"] == "By post."
         assert fresh(incident).workaround == "By phone."
+
+    def test_edit_saves_only_what_was_changed(self, operator, incident):
+        """Somebody else has written meanwhile: that stays, and what both have changed is asked about."""
+        form = read(operator[1], incident, "do/edit/").post.fields
+        before = incident.timeline.count()
+        triage.edit(incident, by=operator[0], workaround="By phone.", eta="Soon")
+        response = press(operator[1], incident, "edit", **{**form, "cost": "Much"})
+        row = fresh(incident)
+        assert response.status_code == 302 and (row.cost, row.workaround, row.eta) == ("Much", "By phone.", "Soon")
+        assert incident.timeline.count() == before + 3
+        again = page_of(press(operator[1], incident, "edit", **{**form, "workaround": "By post."}))
+        assert "Somebody else has changed this meanwhile: “By phone.”" in again.text
+        assert fresh(incident).workaround == "By phone." and again.post.fields["workaround"] == "By post."
+        press(operator[1], incident, "edit", **again.post.fields)
+        assert fresh(incident).workaround == "By post."
+
+    def test_acknowledge_is_offered_again_when_it_became_graver(self, operator, incident):
+        work.acknowledge(incident, by=operator[0])
+        assert "acknowledge" not in acts_of(operator[1], incident)
+        escalating.start(incident, by=None)
+        press_now(operator[1], incident, "acknowledge")
+        assert escalations.current(incident).state == Escalation.State.ACKNOWLEDGED
 
     def test_take_command_and_assign(self, operator, incident):
         refused = press_now(operator[1], incident, "take_command")

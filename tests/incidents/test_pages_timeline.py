@@ -6,12 +6,14 @@ import hashlib
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.utils import timezone
 
-from backups.models import Restore
+from backups.models import Archive, Restore
 from core.buttons import new_key
 from core.roles import Role
-from incidents.actions import work
+from incidents.actions import joined, work
 from incidents.models import Evidence, Pin
+from operations.models import Operation, OperationLock
 from tests.contacts.factories import SeverityFactory
 from tests.factories import ArchiveFactory, ComponentFactory, EnvironmentFactory, PlanFactory, TargetFactory
 from tests.incidents.record import declared, person, read, url
@@ -148,13 +150,14 @@ class TestEvidence:
         assert other.get(url(elsewhere, f"evidence/{Evidence.objects.get().pk}/")).status_code == 404
 
 
-class TestRestoreFromHere:
-    @pytest.fixture
-    def archive(self):
-        severity = SeverityFactory()
-        component = ComponentFactory(environment=EnvironmentFactory(service=severity.service))
-        return ArchiveFactory(plan=PlanFactory(target=TargetFactory(component=component)))
+@pytest.fixture
+def archive():
+    severity = SeverityFactory()
+    component = ComponentFactory(environment=EnvironmentFactory(service=severity.service))
+    return ArchiveFactory(plan=PlanFactory(target=TargetFactory(component=component)))
 
+
+class TestRestoreFromHere:
     def incident_of(self, archive, by, **values):
         return declared(by, service=archive.target.component.environment.service, **values)
 
@@ -207,3 +210,96 @@ class TestRestoreFromHere:
             for rest in ("restore/", f"restore/{archive.pk}/"):
                 assert client.post(url(incident, rest), self.fields(archive)).status_code == 403
         assert not Restore.objects.exists()
+
+
+def of_service(archive, by, **values):
+    return declared(by, service=archive.target.component.environment.service, **values)
+
+
+class TestBackupFromHere:
+    def test_choose_and_start_once(self, operator, archive):
+        incident, other = of_service(archive, operator[0]), PlanFactory()
+        assert url(incident, "backup/") in read(operator[1], incident).links
+        confirm = read(operator[1], incident, "backup/")
+        assert confirm.post.fields["plan"] == str(archive.plan.pk) and str(other) not in confirm.text
+        assert "lost its one-time key" in page_of(operator[1].post(url(incident, "backup/"), {"request_key": "x"})).text
+        fields = {"plan": archive.plan.pk, "request_key": new_key()}
+        for _ in range(2):
+            sent = operator[1].post(url(incident, "backup/"), fields)
+        operation = incident.operations.get().operation
+        assert sent["Location"] == operation.get_absolute_url()
+        assert (operation.archive.purpose, operation.trigger) == (Archive.Purpose.EMERGENCY, "incident")
+
+    def test_a_plan_of_another_service_is_no_choice(self, operator, archive):
+        incident = of_service(archive, operator[0])
+        sent = operator[1].post(url(incident, "backup/"), {"plan": PlanFactory().pk, "request_key": new_key()})
+        assert "Correct what is marked" in page_of(sent).text and not incident.operations.exists()
+
+    def test_who_works_alone_may_while_it_lasts(self, archive):
+        user, client = person(Role.RESPONDER)
+        incident, alone = of_service(archive, user), of_service(archive, user, solo=True)
+        assert client.get(url(incident, "backup/")).status_code == 403
+        assert "backup-from-here" not in client.get(url(incident)).content.decode()
+        assert "backup-from-here" in client.get(url(alone)).content.decode()
+        client.post(url(alone, "backup/"), {"plan": archive.plan.pk, "request_key": new_key()})
+        assert alone.operations.count() == 1
+        work.resolve(alone, by=user)
+        assert client.get(url(alone, "backup/")).status_code == 403
+
+    def test_a_manager_may_not(self, operator, archive):
+        incident, (_, client) = of_service(archive, operator[0]), person(Role.MANAGER)
+        fields = {"plan": archive.plan.pk, "request_key": new_key()}
+        assert client.post(url(incident, "backup/"), fields).status_code == 403
+        assert "backup-from-here" not in client.get(url(incident)).content.decode()
+        assert not incident.operations.exists()
+
+
+class TestUndoFromHere:
+    def restored(self, archive, incident, by):
+        """A restore that was started from the incident and keeps its safety copy."""
+        values = {"reason_kind": "deletion", "typed_name": archive.target.database}
+        operation = joined.start_restore(incident, archive, by=by, **values)
+        now = timezone.now()
+        Operation.objects.filter(pk=operation.pk).update(state="succeeded", started_at=now, ended_at=now)
+        OperationLock.objects.filter(operation=operation).delete()
+        Restore.objects.filter(operation=operation).update(safety_copy="kept", safety_database="before")
+        return Restore.objects.get(operation=operation)
+
+    def test_confirm_and_start_once(self, operator, archive):
+        incident = of_service(archive, operator[0])
+        restore = self.restored(archive, incident, operator[0])
+        rest = f"restore/{restore.pk}/undo/"
+        assert url(incident, rest) in read(operator[1], incident).links
+        assert restore.into_database in read(operator[1], incident, rest).text and incident.operations.count() == 1
+        fields = {"request_key": new_key()}
+        for _ in range(2):
+            sent = operator[1].post(url(incident, rest), fields)
+        undo = incident.operations.get(operation__procedure="backups.undo_restore").operation
+        assert sent["Location"] == undo.get_absolute_url() and undo.trigger == "incident"
+        assert url(incident, rest) not in read(operator[1], incident).links  # it is being undone
+
+    def test_what_keeps_no_copy_is_said_so(self, operator, archive):
+        incident = of_service(archive, operator[0])
+        restore = self.restored(archive, incident, operator[0])
+        Restore.objects.update(safety_copy="dropped")
+        rest = f"restore/{restore.pk}/undo/"
+        assert url(incident, rest) not in read(operator[1], incident).links
+        sent = operator[1].post(url(incident, rest), {"request_key": new_key()})
+        assert "nothing to put back" in page_of(sent).text
+
+    def test_a_restore_of_another_incident_is_none_of_this(self, operator, archive):
+        restore = self.restored(archive, of_service(archive, operator[0]), operator[0])
+        other = of_service(archive, operator[0])
+        assert operator[1].get(url(other, f"restore/{restore.pk}/undo/")).status_code == 404
+
+    def test_who_works_alone_may_and_others_may_not(self, archive):
+        user, client = person(Role.RESPONDER)
+        alone = of_service(archive, user, solo=True)
+        rest = f"restore/{self.restored(archive, alone, user).pk}/undo/"
+        for role in (Role.MANAGER, Role.RESPONDER):
+            _, other = person(role)
+            assert other.post(url(alone, rest), {"request_key": new_key()}).status_code == 403
+            assert url(alone, rest) not in read(other, alone).links
+        assert url(alone, rest) in read(client, alone).links
+        client.post(url(alone, rest), {"request_key": new_key()})
+        assert Operation.objects.filter(procedure="backups.undo_restore").count() == 1

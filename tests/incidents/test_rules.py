@@ -115,7 +115,7 @@ class TestOneIncidentPerCause:
         assert not Incident.objects.exists()
         backup(plan, Bad)
         incident = Incident.objects.get()
-        assert incident.started_at == Cause.objects.get().first_at < incident.declared_at
+        assert incident.started_at == Cause.objects.get().first_at.replace(microsecond=0) < incident.declared_at
 
     def test_one_that_somebody_cancelled_is_no_cause(self, plan, failed):
         backup(plan, Operation.State.CANCELLED)
@@ -211,6 +211,17 @@ class TestOnePage:
         backup(plan, Ok)
         assert (rules.page_the_uncovered(), rules.page_the_uncovered()) == (1, 0)
         assert Escalation.objects.of(Incident.objects.order_by("pk").last()).get().is_open
+
+    def test_one_that_was_answered_covers_no_other(self, plan, failed, olga):
+        """Who has answered the first hears nothing of the second."""
+        target = {"target": plan.target, "storage": plan.storage}
+        backup(plan, Bad)
+        backup(PlanFactory(**target), Bad)
+        work.acknowledge(Incident.objects.order_by("pk").first(), by=olga)
+        backup(PlanFactory(**target), Bad)
+        assert Escalation.objects.count() == 2
+        assert (rules.page_the_uncovered(), rules.page_the_uncovered()) == (1, 0)
+        assert Escalation.objects.count() == 3
 
     def test_later_or_graver_it_has_a_page_of_its_own(self, plan, failed, service):
         with time_machine.travel(MONDAY, tick=False) as clock:

@@ -15,7 +15,9 @@ from django.urls import reverse
 
 from core.roles import Role
 from incidents import status_page, timeline
+from incidents.actions import relate, triage, work
 from incidents.actions import updates as actions
+from incidents.exceptions import IncidentError
 from incidents.models import Incident, Update
 from tests.contacts.factories import ChannelFactory, SeverityFactory
 from tests.factories import ComponentFactory, EnvironmentFactory, PersonFactory, browser
@@ -342,6 +344,65 @@ def test_an_update_shows_at_once_where_it_was_sent():
     assert [each.title for each in status_page.lately().current] == ["A"]
     actions.hide(incident, by=by)
     assert status_page.lately().current == []
+
+
+@pytest.mark.django_db(transaction=True)
+class TestMerging:
+    """The trouble lasts when its incident goes on in another: so does what the public reads."""
+
+    def test_the_public_reads_on(self):
+        by, incident, goal = PersonFactory(role=Role.ADMINISTRATOR), public(), IncidentFactory()
+        assert [each.pk for each in status_page.lately().current] == [incident.pk]
+        relate.merge(incident, goal, reason="The same", by=by)
+        (shown,) = status_page.lately().current
+        assert (shown.pk, shown.title, shown.status) == (goal.pk, "Ordering is slow", "Investigating")
+        assert [word.text for word in shown.words] == ["We look at it."]
+        assert goal.timeline.filter(kind="update", text__startswith="On the status page").exists()
+
+    def test_the_components_stay_disturbed(self):
+        by, part = PersonFactory(role=Role.ADMINISTRATOR), PublicComponentFactory(name="Orders")
+        severity = SeverityFactory(rank=2, service=part.component.environment.service)
+        incident, goal = public(severity=severity), IncidentFactory(severity=severity)
+        incident.components.add(part.component)
+        relate.merge(incident, goal, reason="The same", by=by)
+        assert states() == {"Orders": "degraded"}
+
+    @pytest.mark.parametrize(("status", "title"), [("monitoring", "Its own"), ("resolved", "Ordering is slow")])
+    def test_a_goal_that_is_public_keeps_its_words_while_they_hold(self, status, title):
+        by, goal = PersonFactory(role=Role.ADMINISTRATOR), public(public_title="Its own", status=status)
+        relate.merge(public(), goal, reason="The same", by=by)
+        (shown,) = status_page.lately().current
+        assert shown.title == title and len(shown.words) == 2
+
+    def test_into_a_confidential_one_it_is_refused(self):
+        by, incident = PersonFactory(role=Role.ADMINISTRATOR), public()
+        with pytest.raises(IncidentError, match="off the status page first"):
+            relate.merge(incident, IncidentFactory(confidential=True), reason="The same", by=by)
+        assert [each.pk for each in status_page.lately().current] == [incident.pk]
+
+    def test_what_was_taken_off_stays_off(self):
+        by, incident, goal = PersonFactory(role=Role.ADMINISTRATOR), public(), IncidentFactory(confidential=True)
+        relate.merge(actions.hide(incident, by=by), goal, reason="The same", by=by)
+        assert status_page.lately().current == [] and not Incident.objects.get(pk=goal.pk).public
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_becomes_confidential_is_gone_at_once():
+    incident = public()
+    assert len(status_page.lately().current) == 1
+    triage.set_confidential(incident, True, reason="A person is named", by=PersonFactory(role=Role.ADMINISTRATOR))
+    assert status_page.lately().current == []
+
+
+def test_reopened_its_pages_say_that_the_public_reads_resolved():
+    by, words = PersonFactory(role=Role.RESPONDER), "The public still reads “Resolved”"
+    incident, client = public(resolved=True, status="resolved"), browser(by)
+    pages = (incident.get_absolute_url(), reverse("incidents-update", args=[incident.pk]))
+    assert not any(words in page_of(client.get(address)).text for address in pages)
+    work.reopen(incident, reason="It is back", by=by)
+    assert all(words in page_of(client.get(address)).text for address in pages)
+    actions.send(incident, audience="public", public_status="investigating", text="Again.", channels=[], by=by)
+    assert not any(words in page_of(client.get(address)).text for address in pages)
 
 
 def test_addresses():

@@ -318,7 +318,7 @@ def test_a_missing_address_is_flagged():
 
 def test_a_title_for_the_public_is_suggested():
     incident = IncidentFactory(title="INTERNAL", service=ServiceFactory(name="Shop"))
-    assert updates.suggested_public_title(incident) == "Disturbance of Shop"
+    assert updates.suggested_public_title(incident) == ""  # the service's name stays inside: a person writes one
     incident.components.add(PublicComponentFactory(name="Ordering").component)
     assert updates.suggested_public_title(incident) == "Disturbance of Ordering"
 

@@ -8,16 +8,17 @@ import pytest
 import time_machine
 from django.core.exceptions import PermissionDenied
 
+from contacts import results
 from contacts.actions import escalation as escalations
 from contacts.models import Escalation, Notification
-from incidents import chain, measures
-from incidents.actions import people, relate, triage, work
+from incidents import chain, duties, measures, rules
+from incidents.actions import joined, people, relate, triage, updates, work
 from incidents.actions.declare import declare
 from incidents.exceptions import IncidentError
 from incidents.models import Assignment, Cause, Incident, Review
 from operations.models import Event
-from tests.contacts.factories import ContactFactory, PolicyFactory, SeverityFactory, rule
-from tests.factories import ComponentFactory, ServiceFactory
+from tests.contacts.factories import ChannelFactory, ContactFactory, PolicyFactory, SeverityFactory, rule
+from tests.factories import ComponentFactory, OperationFactory, ServiceFactory
 from tests.incidents.factories import IncidentFactory, ProfileFactory, StageFactory, WorkflowFactory
 
 pytestmark = pytest.mark.django_db
@@ -279,10 +280,40 @@ class TestSeverity:
         assert incident.response_due_at == incident.declared_at + MINUTE
         assert Escalation.objects.of(incident).get(state="active").rule.situation == "Data at risk"
 
-    def test_a_severity_of_another_service_is_refused(self, ada):
-        incident, _ = paged(ada)
-        with pytest.raises(IncidentError, match="belongs to"):
-            triage.change_severity(incident, SeverityFactory(), reason="x", by=ada)
+    def test_one_of_another_service_corrects_the_service(self, ada):
+        component = ComponentFactory()
+        wrong = SeverityFactory(service=component.environment.service)
+        incident = declare("Down", severity=wrong, components=[component], by=ada)
+        right = SeverityFactory(rank=3)
+        rule(PolicyFactory(service=right.service), (timedelta(0), [ContactFactory()]))
+        incident = triage.change_severity(incident, right, reason="Wrong one", by=ada)
+        assert (incident.service, incident.severity, incident.environment) == (right.service, right, None)
+        assert not incident.components.exists()
+        assert any(text.startswith("Service: ") and component.name in text for text in texts(incident))
+        assert escalations.current(incident).service == right.service
+
+    def test_what_was_answered_keeps_its_verdict(self, ada):
+        service = ServiceFactory()
+        first = SeverityFactory(service=service, rank=2, response_time=HOUR)
+        milder = SeverityFactory(service=service, rank=3, response_time=MINUTE)
+        graver = SeverityFactory(service=service, rank=1, response_time=15 * MINUTE)
+        with time_machine.travel(NOON, tick=False) as clock:
+            incident = declare("Down", severity=first, by=ada)
+            clock.shift(10 * MINUTE)
+            work.acknowledge(incident, by=ada)
+            incident = triage.change_severity(incident, milder, reason="x", by=ada)
+            assert incident.response_due_at == NOON + HOUR and measures.response_met(incident)
+            clock.shift(10 * MINUTE)
+            incident = triage.change_severity(incident, graver, reason="x", by=ada)
+        assert incident.response_due_at == NOON + 35 * MINUTE
+
+    def test_decided_for_the_first_time_it_names_the_room(self, ada):
+        severity = SeverityFactory()
+        ProfileFactory(service=severity.service, channel_pattern="#incident-{severity}")
+        incident = declare("Down", service=severity.service, by=ada)
+        assert incident.channel_name == "#incident"
+        incident = triage.change_severity(incident, severity, reason="x", by=ada)
+        assert incident.channel_name == f"#incident-{severity.code}"
 
     def test_without_a_service_the_severity_brings_it(self, ada):
         severity = SeverityFactory()
@@ -334,6 +365,17 @@ class TestWhatIsKnown:
         with pytest.raises(IncidentError, match="another service"):
             triage.edit(incident, by=olga, components=[ComponentFactory()])
 
+    def test_a_service_that_becomes_known_brings_its_matrix_clock_and_roles(self, ada):
+        incident = declare("Down", by=ada)
+        service = ServiceFactory()
+        lead = ContactFactory()
+        rule(PolicyFactory(service=service), (timedelta(0), [ContactFactory()]), response_time=MINUTE)
+        ProfileFactory(service=service).roles.create(role="technical", primary=lead)
+        incident = triage.edit(incident, by=ada, service=service)
+        assert incident.response_due_at == incident.declared_at + MINUTE
+        assert incident.assignments.get().primary == lead
+        assert escalations.current(incident).service == service
+
 
 class TestConfidential:
     def test_what_others_read_is_left_with_the_number(self, ada):
@@ -350,12 +392,113 @@ class TestConfidential:
         work.resolve(incident, by=ada, text="Deleted the file")
         assert Event.objects.filter(name="incident.resolved").get().sentence == said
 
+    def test_nothing_that_was_sent_tells_its_title(self, ada):
+        """Updates, reminders, pages that were given up, and what operations say of it."""
+        incident, _ = paged(ada)
+        triage.edit(incident, by=ada, title="Salaries leaked")
+        ladder = escalations.current(incident)
+        Escalation.objects.update(title="Salaries leaked")
+        page = Notification.objects.create(
+            key="p", contact=ContactFactory(), subject="Salaries leaked", urgency="page", escalation=ladder
+        )
+        ContactFactory(user=ada)
+        results._tell_of(page, "No answer.")
+        update = updates.send(incident, audience="internal", text="Salaries leaked", channels=[], by=ada)
+        channel = ChannelFactory()
+        updates._tell(channel, update)
+        Incident.objects.update(update_due_at=NOON)
+        duties.remind()
+        operation = OperationFactory(trigger="incident", reason=f"Incident {incident.number}. Salaries leaked")
+        joined.link(incident, operation, by=ada)
+        assert Notification.objects.filter(subject__contains="Salaries").count() >= 3
+        triage.set_confidential(incident, True, reason="Personal data", by=ada)
+        for model in (Notification, Event, Escalation):
+            for row in model.objects.all():
+                assert "Salaries" not in str(vars(row)), (model, row.pk, getattr(row, "key", ""))
+        operation.refresh_from_db()
+        assert operation.reason == f"Incident {incident.number}."
+
+    def test_reasons_and_the_situation_stay_inside(self, ada):
+        _, (worst, _) = paged(ada)
+        row = rule(
+            worst.service.escalation_policy, (timedelta(0), [ContactFactory()]), severity=worst, situation="Salaries"
+        )
+        secret = declare("x", severity=worst, situation="salaries", confidential=True, by=ada)
+        ladder = escalations.current(secret)
+        assert ladder.rule == row and ladder.situation == ""
+        given = escalations.reassign(ladder, ContactFactory(), by=ada, reason="The salaries are out")
+        said = [*Event.objects.all(), *Notification.objects.all()]
+        assert not [each for each in said if "salaries are out" in str(vars(each))]
+        assert given.is_open and any("The salaries are out" in text for text in texts(secret))
+
+    def test_who_may_not_see_it_does_not_act_on_its_escalation(self, ada, olga):
+        secret = declare("x", confidential=True, by=ada)
+        ladder = escalations.current(secret)
+        for attempt in (
+            lambda: escalations.acknowledge(ladder, by=olga),
+            lambda: escalations.escalate_now(ladder, by=olga),
+            lambda: escalations.reassign(ladder, ContactFactory(), by=olga),
+        ):
+            with pytest.raises(PermissionDenied):
+                attempt()
+        assert escalations.acknowledge(ladder, by=ada).state == "acknowledged"
+
     def test_it_leaves_the_status_page(self, ada):
         incident = IncidentFactory(public=True, public_status="investigating")
         assert not triage.set_confidential(incident, True, reason="x", by=ada).public
 
 
+class TestEscalating:
+    @pytest.fixture
+    def broken(self, monkeypatch):
+        def breaks(*args, **options):
+            raise ValueError("unexpected")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(escalations, "begin_round", breaks)
+            yield patch
+
+    def test_one_that_cannot_start_tells_the_administrators_and_is_tried_again(self, ada, broken):
+        ContactFactory(user=ada)
+        incident, _ = paged(ada)
+        assert not Escalation.objects.exists()
+        told = Notification.objects.filter(key__startswith="escalation-not-started:")
+        assert told.get().urgency == "page" and rules.page_the_uncovered() == 0
+        broken.undo()
+        assert (rules.page_the_uncovered(), rules.page_the_uncovered()) == (1, 0)
+        assert escalations.current(incident).is_open and told.count() == 1
+        assert len([text for text in texts(incident) if "could not be started" in text]) == 1
+
+    def test_one_that_was_to_be_silent_stays_so(self, ada):
+        declare("Down", by=ada, escalate=False)
+        assert rules.page_the_uncovered() == 0 and not Escalation.objects.exists()
+
+    def test_what_ran_goes_on_when_the_new_one_cannot_begin(self, ada, monkeypatch):
+        incident, (_, second) = paged(ada, ranks=(2, 1))
+        before = escalations.current(incident)
+        monkeypatch.setattr(escalations, "begin_round", lambda *args: 1 / 0)
+        triage.change_severity(incident, second, reason="Worse", by=ada)
+        assert escalations.current(incident) == before
+
+
 class TestPeople:
+    def test_what_a_commander_has_ended_the_declarer_does_not_begin_again(self, ada, rene):
+        incident = declare("Down", by=rene, solo=True)
+        people.set_solo(incident, False, by=ada)
+        with pytest.raises(IncidentError, match="has ended solo mode"):
+            people.set_solo(incident, True, by=rene)
+        assert people.set_solo(incident, True, by=ada).solo
+
+    def test_rights_count_as_they_are_when_the_row_is_locked(self, olga, rene):
+        """The page was loaded before somebody else took command."""
+        incident = IncidentFactory()
+        ContactFactory(user=rene)
+        early = Incident.objects.prefetch_related("assignments__primary", "assignments__backup").get(pk=incident.pk)
+        assert not early.assignments.all()
+        commander(incident, olga)
+        with pytest.raises(PermissionDenied):
+            people.take_command(early, by=rene)
+
     def test_command_is_taken_where_there_is_none(self, olga, rene):
         incident = IncidentFactory()
         with pytest.raises(IncidentError, match="belongs to no contact"):

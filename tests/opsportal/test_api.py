@@ -17,6 +17,7 @@ from core.api import BearerToken
 from core.models import ApiToken, User
 from core.roles import Role
 from core.scopes import READ, SCOPES
+from incidents.models import Incident
 from operations.models import Operation
 from opsportal.api import api
 from tests import factories
@@ -76,7 +77,9 @@ def furnish() -> dict[str, int]:
         procedure="backups.verify", params={"archive": archive.pk}, state=Operation.State.FAILED, title="Verify"
     )
     probe = factories.ProbeFactory()
-    incident = IncidentFactory()
+    # The operator works alone on it: the incident decides who changes its severity.
+    olga = User.objects.filter(username="olga").first() or PersonFactory()
+    incident = IncidentFactory(declared_by=olga, solo=True)
     return {
         "plans": archive.plan.pk,
         "archives": archive.pk,
@@ -90,7 +93,14 @@ def furnish() -> dict[str, int]:
 
 def body_for(path: str, ids: dict[str, int]) -> dict[str, str]:
     if path.startswith("/incidents"):
-        return {"/incidents": {"title": "a test"}, "/incidents/{id}/notes": {"text": "a test"}}.get(path, {})
+        code = Incident.objects.get(pk=ids["incidents"]).severity.code
+        bodies = {
+            "/incidents": {"title": "a test"},
+            "/incidents/{id}/notes": {"text": "a test"},
+            "/incidents/{id}/severity": {"severity": code, **WHY},
+            "/incidents/{id}/updates": {"text": "a test"},
+        }
+        return bodies.get(path, {})
     if path.startswith("/escalations"):
         return {}
     if path.endswith("/restore"):

@@ -16,14 +16,14 @@ from opsportal.celery import app
 from survival import health
 from survival.models import CardCopy, Heartbeat, PortalBackup
 from tests import factories
-from tests.contacts.factories import EscalationFactory, NotificationFactory
+from tests.contacts.factories import ContactFactory, EscalationFactory, NotificationFactory
 from tests.pages import counted
 
 pytestmark = pytest.mark.django_db
 LONG = timedelta(hours=3)
 ITEMS = {
     "database", "workers", "queues", "control-loop", "beat", "redis", "disk", "storages", "schedules", "portal-backup",
-    "portal-key", "offline-card", "heartbeat", "escalation", "messages",
+    "portal-key", "offline-card", "heartbeat", "escalation", "messages", "fallback",
 }  # fmt: skip
 
 
@@ -49,6 +49,8 @@ def well(settings) -> None:
     factories.SecondPlaceFactory(key_kept_where="safe", key_confirmed_at=now)
     for place in settings.OFFLINE_CARD_DIRS:
         CardCopy.objects.create(place=place, written_at=now)
+    ContactFactory(user=factories.PersonFactory(role=Role.ADMINISTRATOR))
+    settings.PORTAL_URL = "https://ops.example.org"
 
 
 @pytest.fixture(autouse=True)
@@ -153,6 +155,22 @@ class TestItems:
         items = {item.name: item.finding for item in health.look()}
         assert items["broken"].state == "bad" and "a bug" not in items["broken"].sentence
         assert set(items) == ITEMS | {"broken"}
+
+    def test_what_reaches_nobody_must_reach_an_administrator(self, settings):
+        settings.PORTAL_URL = "https://ops.example.org"
+        user = factories.PersonFactory(role=Role.ADMINISTRATOR)
+        assert says("fallback")[0] == "warn" and "No administrator has a contact" in says("fallback")[1]
+        contact = ContactFactory(user=user, email="")
+        assert says("fallback")[0] == "warn", "a way without an address"
+        contact.ways.update(address="root@example.org")
+        assert says("fallback") == ("ok", "1 administrator can be told of what reaches nobody.")
+        user.is_active = False
+        user.save()
+        assert says("fallback")[0] == "warn", "an account that is switched off"
+
+    def test_messages_without_links_are_a_warning(self, well, settings):
+        settings.PORTAL_URL = ""
+        assert says("fallback")[0] == "warn" and "Messages carry no links." in says("fallback")[1]
 
 
 class TestPage:
