@@ -350,7 +350,8 @@ class FactsForm(forms.ModelForm):
     def _complete_shown(self) -> None:
         """A choice of several that was empty sends no hidden value; a program sends none at all, and is taken to know
         what is there now."""
-        data: Any = self.data.copy()
+        sent: Any = self.data  # a QueryDict, as it is bound
+        data = sent.copy()
         from_page = any(name.startswith("initial-") for name in data)
         for bound in self:
             if bound.html_initial_name not in data:
