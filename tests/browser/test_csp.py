@@ -35,6 +35,7 @@ def kind_of(path):
         return None
 
 
+@pytest.mark.timeout(900)  # some hundred and fifty kinds of pages
 def test_no_page_breaks_the_policy(portal, sign_in_as):
     """Every kind of page that links lead to from home, as the superuser, once."""
     page = sign_in_as("root")
