@@ -149,7 +149,7 @@ def test_every_link_leads_somewhere_and_no_page_writes(furnished, role):
     buttons = {match[1] for address in found.visited if (match := re.search(r"/do/(\w+)/", address))}
     may_act = role in (Role.OPERATOR, Role.ADMINISTRATOR)
     responds = role in (Role.RESPONDER, Role.OPERATOR, Role.ADMINISTRATOR)
-    assert bool(buttons) == responds
+    assert responds or not buttons
     assert bool({"back_up", "prune", "restore", "cancel"} & buttons) == may_act
     if may_act:
         expected = "back_up prune restore verify keep let_go undo drop retry continue mark_done take_over cancel"
@@ -158,7 +158,7 @@ def test_every_link_leads_somewhere_and_no_page_writes(furnished, role):
     edits = {name for name in names if name.endswith(("_add", "_change", "_delete"))} - {"admin:password_change"}
     foreign = {name for name in edits if not name.startswith(("admin:contacts_", "admin:incidents_"))}
     assert bool(foreign) == (role == Role.ADMINISTRATOR)
-    assert bool(edits) == responds
+    assert responds or not edits
     if role == Role.OPERATOR:  # the directory, and what everybody writes who responds
         assert not {name for name in edits if name.endswith("_delete")}
         assert not {
