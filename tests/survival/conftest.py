@@ -11,7 +11,7 @@ from pytest_django import DjangoDbBlocker
 from operations import dispatch, engine
 from operations.models import LogLine, Operation
 from tests.backups.conftest import TABLES as BACKUP_TABLES
-from tests.committed import committed_rows
+from tests.committed import CONTACT_TABLES, INCIDENT_TABLES, committed_rows
 
 TABLES = (
     "survival_portalbackup",
@@ -19,6 +19,8 @@ TABLES = (
     "survival_cardcopy",
     "survival_heartbeat",
     "survival_breakglass",
+    *INCIDENT_TABLES,
+    *CONTACT_TABLES,
     *BACKUP_TABLES,
 )
 
