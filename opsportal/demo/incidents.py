@@ -340,11 +340,11 @@ class _Told:
 
     def _people(self) -> None:
         people = self.directory.people
-        commander, talks = people[Role.ADMINISTRATOR], people[Role.MANAGER]
+        commander, talks = people[Role.ADMINISTRATOR], people[Role.OPERATOR]
         for role, primary, backup in (
             (IncidentRole.COMMANDER, commander, people[Role.RESPONDER]),
             (IncidentRole.TECHNICAL, people[self.past.worked], None),
-            (IncidentRole.COMMUNICATIONS, talks, people[Role.APPROVER]),
+            (IncidentRole.COMMUNICATIONS, talks, people[Role.RESPONDER]),
         ):
             Assignment.objects.create(incident=self.incident, role=role, primary=primary, backup=backup)
 
@@ -359,7 +359,7 @@ class _Told:
         if past.closed is not None:
             said.append((past.closed, Kind.STATE, "Closed.", Role.ADMINISTRATOR))
         said += [(minute, kind, text, worked) for minute, kind, text in past.notes]
-        said += [(minute, Kind.UPDATE, f"Public update: {text}", Role.MANAGER) for minute, _, text in past.updates]
+        said += [(minute, Kind.UPDATE, f"Public update: {text}", Role.OPERATOR) for minute, _, text in past.updates]
         previous, sequence = "", 0
         for minute, kind, text, role in sorted(said, key=lambda one: one[0]):
             moment = self._when(minute) if minute else past.declared
@@ -396,7 +396,7 @@ class _Told:
             update = Update.objects.create(
                 incident=incident,
                 at=self._when(minute) or past.declared,
-                by=self.teller.people[Role.MANAGER],
+                by=self.teller.people[Role.OPERATOR],
                 audience=Audience.PUBLIC,
                 public_status=status,
                 text=text,

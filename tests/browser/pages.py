@@ -116,7 +116,7 @@ def main_pages(portal: Portal) -> dict[str, str]:
     queue = one("SELECT id FROM contacts_queue ORDER BY id LIMIT 1")
     ongoing = one(
         "SELECT id FROM incidents_incident WHERE state NOT IN ('resolved', 'closed') AND NOT confidential"
-        " ORDER BY id DESC LIMIT 1"
+        " ORDER BY id LIMIT 1"
     )
     lists = {
         "incidents": "/incidents/incident/",
