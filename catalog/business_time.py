@@ -111,15 +111,11 @@ def _after(start: datetime, duration: timedelta, hours: Hours) -> datetime:
     raise AssertionError("business days go on or raise")
 
 
-def business_days_after(start: datetime, days: int, calendar: BusinessHours) -> datetime:
+def business_days_after(start: datetime, days: int, hours: Hours) -> datetime:
     """Closing time of the `days`-th business day after the local day of `start`. From Friday, 1 is Monday's.
 
     A day that is open until midnight ends with its last second: midnight itself would read as the day after.
     """
-    return _business_days_after(start, days, Hours.of(calendar))
-
-
-def _business_days_after(start: datetime, days: int, hours: Hours) -> datetime:
     if days < 1:
         raise ValueError("Business days are counted from 1.")
     coming = hours.business_days_from(hours.day_of(start) + DAY)
@@ -152,7 +148,7 @@ def response_due(
     if severity.response_business_days is not None:
         calendar = severity.service.business_hours
         hours = Hours.of(calendar) if calendar else _working_week(severity.service.time_zone)
-        return _business_days_after(declared_at, severity.response_business_days, hours)
+        return business_days_after(declared_at, severity.response_business_days, hours)
     if severity.response_time is None:
         return None
     open_only = in_business_hours or severity.response_in_business_hours

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from contacts import notifying
+from contacts import notifying, routes
 from contacts.models import Contact, Way
 from core.links import list_url
 from core.words import counted
@@ -30,7 +30,7 @@ def stale_before() -> datetime | None:
 def remind_due() -> int:
     """Ask about everybody whose turn it is. Returns how many. Without a mail server nobody is asked."""
     before = stale_before()
-    if before is None or not settings.EMAIL_HOST:
+    if before is None or not routes.sends_mail():
         return 0
     old = Q(confirmed_at__lt=before) | Q(confirmed_at=None)
     not_asked = Q(reminded_at__lt=before) | Q(reminded_at=None)

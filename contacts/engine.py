@@ -203,7 +203,7 @@ def _why_exhausted(row: Escalation, ladder: Ladder, book: Book) -> str:
     """One that was given to somebody has taken no step, and waited for that contact alone."""
     if book.runs_of(row):
         return "Nobody has answered, and the ladder is at its end."
-    if (contact := paging.given_to(row)) is not None:
+    if (contact := row.given_to) is not None:
         return f"{contact} has not answered."
     if ladder.steps:
         return "Nobody has answered."

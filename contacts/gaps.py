@@ -11,11 +11,10 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from django.db import transaction
-from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
-from contacts import news, records, rota
-from contacts.models import Level, Notification, OnCallRecord, OnCallSchedule, PolicyVersion, Target
+from contacts import news, policy, records, rota
+from contacts.models import Level, Notification, OnCallRecord, OnCallSchedule, Target
 from contacts.notifying import notify_administrators
 from operations import duties, events
 
@@ -67,10 +66,8 @@ def gaps_of(book: rota.Book, start: datetime, end: datetime) -> list[Gap]:
 
 def levels_without_layers(book: rota.Book, at: datetime) -> list[Gap]:
     """The levels that a matrix in force calls and that nobody was ever put into: an override ends, this stays."""
-    newest = PolicyVersion.objects.filter(policy=OuterRef("step__rule__version__policy")).order_by("-number")
-    named = Target.objects.filter(
-        kind=Target.Kind.ONCALL, oncall=book.schedule, step__rule__version=Subquery(newest.values("pk")[:1])
-    )
+    rules = policy.rules_in_force()
+    named = Target.objects.filter(kind=Target.Kind.ONCALL, oncall=book.schedule, step__rule__in=rules)
     levels = sorted(set(named.values_list("level", flat=True)))
     return [
         Gap(book.schedule, Level(level), at, None, bare=True) for level in levels if Level(level) not in book.layered

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from django.db.models import prefetch_related_objects
 
 from catalog.models import Severity
-from contacts import policy, reach
+from contacts import policy, reach, routes
 from contacts.models import Contact, EscalationPolicy, Level, Rule, Target, Way
 
 BEHIND = (
@@ -69,14 +69,14 @@ def _reachable(target: Target, sendable: frozenset[str]) -> bool:
     if target.kind == Kind.QUEUE:
         return True
     if target.kind == Kind.CHANNEL:
-        return target.channel is not None and not reach.why_no_channel(target.channel)
+        return target.channel is not None and not routes.why_no_channel(target.channel)
     return any(_can_be_told(contact, sendable) for contact in people_behind(target))
 
 
 def of_target(target: Target, channels: Sequence[str], sendable: frozenset[str]) -> list[str]:
     """What speaks against one target."""
     if target.channel is not None:
-        why = reach.why_no_channel(target.channel)
+        why = routes.why_no_channel(target.channel)
         return [f"the channel {target.channel} {why}."] if why else []
     if target.kind == Kind.QUEUE:
         return []

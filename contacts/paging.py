@@ -17,7 +17,6 @@ from operations.events import News, publish_all
 
 PAGE, NEWS = Notification.Urgency.PAGE, Notification.Urgency.NEWS
 SUBJECT_LENGTH = 140
-GIVEN = "given:contact:"
 
 
 @dataclass
@@ -125,8 +124,7 @@ def _page(row: Escalation, ladder: Ladder, step: Step, contact: Contact, book: B
 
 
 def tell_fallback(row: Escalation, book: Book, *, key: str, reason: str, urgency: str = PAGE) -> None:
-    """Tell whom the matrix names for what reaches nobody; every administrator where it names nobody."""
-    fallback = row.version.policy.fallback if row.version is not None else None
+    """Tell whom the matrix named for what reaches nobody; every administrator where it named nobody who is there."""
     message = {
         "subject": subject_of(row),
         "body": f"{reason}\n\n{body_of(row, None, book)}",
@@ -134,35 +132,23 @@ def tell_fallback(row: Escalation, book: Book, *, key: str, reason: str, urgency
         "urgency": urgency,
     }
     key = f"escalation:{row.pk}:{key}"
-    if fallback is not None and fallback.active:
-        notifying.notify_contact(fallback, key=key, escalation=row, **message)
+    if row.fallback is not None and row.fallback.active:
+        notifying.notify_contact(row.fallback, key=key, escalation=row, **message)
     else:
         notifying.notify_administrators(key=key, escalation=row, **message)
 
 
-def page_one(row: Escalation, contact: Contact, book: Book, *, key: str, reason: str) -> None:
-    """Page somebody by name."""
+def page_given(row: Escalation, contact: Contact, book: Book, *, reason: str) -> None:
+    """Page whom an escalation was given to by name."""
     notifying.notify_contact(
         contact,
-        key=f"escalation:{row.pk}:{key}",
+        key=f"escalation:{row.pk}:given:contact:{contact.pk}",
         subject=subject_of(row),
         body=f"{reason}\n\n{body_of(row, None, book, contact.time_zone)}",
         url=url_of(row),
         urgency=PAGE,
         escalation=row,
     )
-
-
-def page_given(row: Escalation, contact: Contact, book: Book, *, reason: str) -> None:
-    """Page whom an escalation was given to; see `given_to`."""
-    page_one(row, contact, book, key=f"{GIVEN}{contact.pk}", reason=reason)
-
-
-def given_to(row: Escalation) -> Contact | None:
-    """Whom an escalation was given to by name; None for one that climbs a ladder."""
-    pages = Notification.objects.filter(escalation=row, key__startswith=f"escalation:{row.pk}:{GIVEN}")
-    page = pages.select_related("contact").first()
-    return page.contact if page is not None else None
 
 
 # --- what messages say --------------------------------------------------------------------------------------------

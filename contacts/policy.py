@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from django.db.models import OuterRef, QuerySet, Subquery
+
 from catalog.models import Service, Severity
 from contacts.models import EscalationPolicy, PolicyVersion, Rule
+
+MOST_SUGGESTED = 60
 
 
 def policy_for(service: Service | None) -> EscalationPolicy | None:
@@ -54,6 +58,18 @@ def _says(rule: Rule) -> int:
 def same(one: str, other: str) -> bool:
     """Whether two situations are one: spaces and capitals do not count."""
     return " ".join(one.split()).casefold() == " ".join(other.split()).casefold()
+
+
+def rules_in_force() -> QuerySet[Rule]:
+    """The rows of every matrix as it is now."""
+    newest = PolicyVersion.objects.filter(policy=OuterRef("version__policy")).order_by("-number")
+    return Rule.objects.filter(version=Subquery(newest.values("pk")[:1]))
+
+
+def situations() -> list[str]:
+    """Those that any matrix tells apart, for a suggestion before the service is known."""
+    found = rules_in_force().exclude(situation="").order_by("situation").values_list("situation", flat=True)
+    return list(found.distinct()[:MOST_SUGGESTED])
 
 
 def situations_of(service: Service | None) -> list[str]:

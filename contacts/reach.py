@@ -17,6 +17,7 @@ from django.db.models import QuerySet, prefetch_related_objects
 from catalog import business_time
 from contacts import rota
 from contacts.models import Channel, Contact, Level, Provider, Queue, RoleHolder, Target, TeamMember, Way
+from contacts.routes import why_no_channel
 
 Kind = Target.Kind
 Part = Target.Part
@@ -56,17 +57,6 @@ def why_no_way(contact: Contact, sendable: frozenset[str]) -> str:
 
 def _word(kind: str) -> str:
     return str(Way.Kind(kind).label)
-
-
-def why_no_channel(channel: Channel) -> str:
-    """Why nothing can be sent to this channel; empty where something can."""
-    if not channel.enabled:
-        return "is switched off"
-    if channel.is_missing:
-        return "has no address"
-    if channel.kind == Channel.Kind.HAND:
-        return f"is used by hand: tell them yourself at {channel.address}"
-    return ""
 
 
 def why_not(contact: Contact, at: datetime, sendable: frozenset[str]) -> str:

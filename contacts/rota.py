@@ -6,7 +6,6 @@ overrides. The turn of a contact that is switched off is nobody's, so that the l
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from django.utils import timezone
 
 from contacts import oncall
 from contacts.models import Contact, Layer, LayerMember, Level, OnCallRecord, OnCallSchedule, Override, Way
+from contacts.ways import compact
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class OnCall:
     @property
     def tel(self) -> str:
         """The same as a telephone dials it, for a link."""
-        return re.sub(r"[^0-9+]", "", self.phone)
+        return compact(self.phone)
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,11 @@ def mail_sender() -> Sender:
     return Smtp(mail_server())
 
 
+def sends_mail() -> bool:
+    """Whether mail goes anywhere."""
+    return bool(settings.EMAIL_HOST or settings.EMAIL_DIR)
+
+
 def mail_server() -> MailServer:
     return MailServer(
         host=settings.EMAIL_HOST,
@@ -125,13 +130,20 @@ def to_way(kind: str, address: str, known: Iterable[Provider]) -> list[Route]:
     return through or [Route(kind, address, "none")]
 
 
-def to_channel(channel: Channel) -> Routes:
+def why_no_channel(channel: Channel) -> str:
+    """Why nothing can be sent to this channel; empty where something can."""
     if not channel.enabled:
-        return Routes(why_none=f"{channel} is switched off.")
+        return "is switched off"
     if channel.is_missing:
-        return Routes(why_none=f"{channel} has no address yet. Edit it, then try again.")
+        return "has no address yet"
     if channel.kind == Channel.Kind.HAND:
-        return Routes(why_none=f"{channel} is used by hand: tell them yourself, at {channel.address}.")
+        return f"is used by hand: tell them yourself at {channel.address}"
+    return ""
+
+
+def to_channel(channel: Channel) -> Routes:
+    if why := why_no_channel(channel):
+        return Routes(why_none=f"{channel} {why}.")
     if channel.kind == Channel.Kind.EMAIL:
         return Routes((Route(channel.kind, channel.address, MAIL),))
     return Routes((Route(channel.kind, channel.address, f"channel {channel.pk}", channel),))

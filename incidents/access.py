@@ -10,7 +10,8 @@ from incidents.models import Assignment, Incident, IncidentRole
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
 
-    from backups.models import Archive
+    from backups.models import Archive, Plan, Restore
+    from catalog.models import DatabaseTarget
     from core.models import User
 
 
@@ -42,19 +43,46 @@ def may_command(user: User | AnonymousUser, incident: Incident) -> bool:
 
 def may_restore_from(user: User | AnonymousUser, incident: Incident) -> bool:
     """Start a restore from its page: those who may restore anyway, and whoever works alone on it while it is open."""
-    if not may_see(user, incident):
-        return False
-    return user.has_perm("backups.restore_archive") or (is_solo(user, incident) and not incident.is_ended)
+    return _may_start(user, incident, "backups.restore_archive")
 
 
 def may_restore(user: User | AnonymousUser, incident: Incident, archive: Archive) -> bool:
     """This archive: whoever restores only because they work alone does so within the incident's service."""
-    if not may_restore_from(user, incident):
+    return _may_start(user, incident, "backups.restore_archive", archive.target)
+
+
+def may_back_up_from(user: User | AnonymousUser, incident: Incident) -> bool:
+    """Take a backup from its page: those who run plans anyway, and whoever works alone on it while it is open."""
+    return _may_start(user, incident, "backups.run_plan")
+
+
+def may_back_up(user: User | AnonymousUser, incident: Incident, plan: Plan) -> bool:
+    """This plan, within the incident's service as for a restore."""
+    return _may_start(user, incident, "backups.run_plan", plan.target)
+
+
+def may_undo_from(user: User | AnonymousUser, incident: Incident) -> bool:
+    """Undo a restore from its page: those who may anyway, and those who may restore from it."""
+    return _may_start(user, incident, "backups.undo_restore") or may_restore_from(user, incident)
+
+
+def may_undo(user: User | AnonymousUser, incident: Incident, restore: Restore) -> bool:
+    """This restore."""
+    target = restore.archive.target
+    return _may_start(user, incident, "backups.undo_restore", target) or may_restore(user, incident, restore.archive)
+
+
+def _may_start(
+    user: User | AnonymousUser, incident: Incident, permission: str, target: DatabaseTarget | None = None
+) -> bool:
+    """Those with the permission; and while it is open whoever works alone on it, with databases of its service."""
+    if not may_see(user, incident):
         return False
-    service = archive.target.component.environment.service_id
-    return user.has_perm("backups.restore_archive") or (
-        incident.service_id is not None and service == incident.service_id
-    )
+    if user.has_perm(permission):
+        return True
+    if not is_solo(user, incident) or incident.is_ended:
+        return False
+    return target is None or target.component.environment.service_id == incident.service_id
 
 
 def is_declarer(user: User | AnonymousUser, incident: Incident) -> bool:
@@ -87,6 +115,12 @@ def roles_of(user: User | AnonymousUser, incident: Incident) -> set[str]:
         for assignment in assignments_of(incident)
         if any(contact is not None and contact.user_id == user.pk for contact in people_of(assignment))
     }
+
+
+def commanders_of(incident: Incident) -> list[Contact]:
+    """Who commands, and who stands in."""
+    held = [each for each in assignments_of(incident) if each.role == IncidentRole.COMMANDER]
+    return [contact for each in held for contact in people_of(each) if contact is not None]
 
 
 def people_of(assignment: Assignment) -> list[Contact | None]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
+from contacts import policy
 from contacts.actions import escalation as escalations
 from contacts.models import Escalation
 from core.buttons import signed_in
@@ -15,7 +16,6 @@ from incidents.buttons import HEADLINE, MENU, SEE, Act, commands, escalates, goe
 from incidents.forms import (
     AssignForm,
     EscalateForm,
-    FactsForm,
     MergeForm,
     OtherIncidentForm,
     ParentForm,
@@ -24,10 +24,11 @@ from incidents.forms import (
     SeverityForm,
     SituationForm,
     StageForm,
+    UnrelateForm,
     WhyForm,
-    known_situations,
     severities_for,
 )
+from incidents.forms_facts import FactsForm
 from incidents.models import CoreState, Incident
 from incidents.models.settings import default_impacts
 
@@ -52,6 +53,12 @@ def _of(request: HttpRequest, incident: Incident) -> dict[str, Any]:
 
 def _others(request: HttpRequest, incident: Incident) -> dict[str, Any]:
     return {"incident": incident, "visible": Incident.objects.visible_to(signed_in(request))}
+
+
+def _is_related(incident: Incident) -> bool:
+    """To any other; no query on its page, which has loaded them."""
+    loaded: list[Any] | None = incident.__dict__.get("page_related")
+    return bool(loaded) if loaded is not None else incident.related.exists()
 
 
 def _facts(request: HttpRequest, incident: Incident) -> dict[str, Any]:
@@ -206,7 +213,7 @@ ACTS: list[Act] = [
         form=SituationForm,
         form_kwargs=_of,
         template="incidents/situation_confirm.html",
-        context=lambda request, incident: {"situations": known_situations()},
+        context=lambda request, incident: {"situations": policy.situations_of(incident.service)},
         consequence="The escalation matrix may tell others in another situation.",
         may=commands,
         possible=_is_open,
@@ -328,6 +335,17 @@ ACTS: list[Act] = [
         form=OtherIncidentForm,
         form_kwargs=_others,
         possible=_is_not_closed,
+        icon="layers",
+    ),
+    Act(
+        "unrelate",
+        "Not related …",
+        SEE,
+        run=lambda request, incident, data, key: relate.unrelate(incident, data["other"], by=signed_in(request)),
+        form=UnrelateForm,
+        form_kwargs=_others,
+        possible=lambda incident: _is_not_closed(incident) and _is_related(incident),
+        place=MENU,
         icon="layers",
     ),
     Act(

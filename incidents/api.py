@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
 from django.utils import timezone
-from ninja import Field, Query, Router, Schema, Status
+from ninja import Query, Router, Status
 
 from catalog.models import Component, Environment, Service, Severity
-from core.api import BearerToken, Id, Input, Page, Sliced, Text, caller, one_of, page_of
+from core.api import BearerToken, Id, Sliced, caller, one_of, page_of
 from core.scopes import RESPOND
 from incidents import measures
 from incidents.actions import declare as declaring
 from incidents.actions import triage, work
 from incidents.actions import updates as updating
+from incidents.api_shapes import (
+    DeclareIn,
+    EditIn,
+    EntryOut,
+    Filters,
+    IncidentPage,
+    IncidentWithFacts,
+    NoteIn,
+    Nothing,
+    ResolveIn,
+    SeverityIn,
+    TimelinePage,
+    UpdateIn,
+    UpdateOut,
+)
 from incidents.exceptions import IncidentError
 from incidents.forms_updates import channels_for
-from incidents.models import Audience, CoreState, Incident, PublicStatus, TimelineEntry, Update
+from incidents.models import Incident, TimelineEntry, Update
 from incidents.querysets import IncidentQuerySet
 from incidents.timeline import Source
 from operations.api import acting
@@ -31,158 +46,6 @@ router = Router(tags=["Incidents"])
 SEE = BearerToken("incidents.view_incident")
 API = Source.API
 USED = "This key was used for another request. Use a new key for each thing you ask for."
-
-
-class IncidentOut(Schema):
-    """An incident. Times that have not come or are not set are null; compare severities by `rank`, 1 is the worst."""
-
-    id: int
-    number: str
-    title: str
-    state: str = Field(description=", ".join(CoreState.values))
-    service: str | None = Field(description="Its slug.")
-    severity: str | None = Field(description="The code.")
-    rank: int | None
-    situation: str
-    stage: str | None
-    confidential: bool
-    declared_by: str | None
-    declared_at: datetime
-    started_at: datetime
-    acknowledged_at: datetime | None
-    mitigated_at: datetime | None
-    resolved_at: datetime | None
-    closed_at: datetime | None
-    response_due_at: datetime | None
-    response_met: bool | None
-    update_due_at: datetime | None
-    merged_into: str | None = Field(description="The number of the incident in which it goes on.")
-    url: str
-
-
-class IncidentWithFacts(IncidentOut):
-    environment: str | None
-    components: list[str]
-    description: str
-    impacts: list[str]
-    impact_words: str
-    users_affected: int | None
-    data_loss: str
-    cost: str
-    workaround: str
-    root_cause: str
-    resolution: str
-    eta: str
-    channel_name: str
-    downtime_s: float | None
-
-
-class IncidentPage(Page):
-    items: list[IncidentOut]
-
-
-class EntryOut(Schema):
-    """An entry of the timeline. `corrects` is the sequence of the entry that it corrects."""
-
-    sequence: int
-    at: datetime
-    kind: str = Field(description=", ".join(TimelineEntry.Kind.values))
-    source: str = Field(description=", ".join(TimelineEntry.Source.values))
-    actor: str
-    text: str
-    corrects: int | None
-    hash: str
-
-
-class TimelinePage(Schema):
-    """Oldest first; what came later is asked for with `after` = `last` of this page."""
-
-    items: list[EntryOut]
-    last: int
-
-
-class DeclareIn(Input):
-    """A title is enough. Service, severity and environment by slug, code and slug."""
-
-    title: Text = Field(min_length=1, max_length=200)
-    service: Text | None = Field(None, max_length=80)
-    severity: Text | None = Field(None, max_length=20)
-    environment: Text | None = Field(None, max_length=80)
-    situation: Text = Field("", max_length=80)
-    description: Text = Field("", max_length=20_000)
-    confidential: bool = False
-    started_at: datetime | None = Field(None, description="When it began, with a zone; left out: now.")
-
-
-Name = Annotated[Text, Field(min_length=1, max_length=80)]
-
-
-class EditIn(Input):
-    """What is left out stays as it is."""
-
-    title: Text | None = Field(None, min_length=1, max_length=200)
-    description: Text | None = Field(None, max_length=20_000)
-    components: list[Name] | None = Field(None, max_length=100, description="Names of components of its service.")
-    impacts: list[Name] | None = Field(None, max_length=50)
-    impact_words: Text | None = Field(None, max_length=20_000)
-    data_loss: Text | None = Field(None, max_length=4, description=", ".join(Incident.DataLoss.values))
-    users_affected: int | None = Field(None, ge=0, le=2**31 - 1)
-    cost: Text | None = Field(None, max_length=120)
-    workaround: Text | None = Field(None, max_length=20_000)
-    root_cause: Text | None = Field(None, max_length=20_000)
-    resolution: Text | None = Field(None, max_length=20_000)
-    eta: Text | None = Field(None, max_length=80)
-
-
-class NoteIn(Input):
-    text: Text = Field(min_length=1, max_length=20_000)
-    kind: Text = Field("note", max_length=12, description=", ".join(work.NOTE_KINDS))
-    at: datetime | None = Field(None, description="When it happened, with a zone; left out: now.")
-
-
-class SeverityIn(Input):
-    severity: Text = Field(min_length=1, max_length=20, description="The code.")
-    reason: Text = Field(min_length=1, max_length=2000, description="Why it is another.")
-    service: Text | None = Field(None, max_length=80, description="Its slug, where the incident has no service yet.")
-
-
-class UpdateIn(Input):
-    """A public one wants a status, and a title unless the incident has one for the public."""
-
-    text: Text = Field(min_length=1, max_length=updating.LONGEST)
-    audience: Text = Field("internal", max_length=8, description=", ".join(Audience.values))
-    channels: list[Name] = Field([], max_length=50, description="By name; none: kept with the incident alone.")
-    public_status: Text = Field("", max_length=14, description=", ".join(PublicStatus.values))
-    public_title: Text = Field("", max_length=200)
-
-
-class UpdateOut(Schema):
-    id: int
-    at: datetime
-    by: str | None
-    audience: str
-    public_status: str
-    text: str
-    channels: list[str]
-
-
-class ResolveIn(Input):
-    text: Text = Field("", max_length=20_000, description="What was done.")
-    at: datetime | None = Field(None, description="When it was over, with a zone; left out: now.")
-
-
-class Nothing(Input):
-    pass
-
-
-class Filters(Schema):
-    state: CoreState | None = None
-    open: bool | None = Field(None, description="True: neither resolved nor closed.")
-    service: Text | None = Field(None, max_length=80, description="The slug.")
-    rank: int | None = Field(None, ge=1, le=32767, description="This rank or worse.")
-    declared_from: datetime | None = None
-    declared_until: datetime | None = None
-    search: Text | None = Field(None, max_length=200)
 
 
 def _shown(incident: Incident) -> dict[str, Any]:
@@ -244,16 +107,16 @@ def _aware(at: datetime | None) -> datetime | None:
 def _answering(request: HttpRequest) -> Iterator[str | None]:
     """As `acting`, for keys that stand for incidents and notes: one key, one request."""
     with acting(request) as key:
-        if key:
-            used = Incident.objects.filter(idempotency_key__startswith=_start(key)).exclude(idempotency_key=key)
-            if used.exists():
-                raise BadKey(USED)
+        _demand_new(Incident.objects.all(), "idempotency_key", key)
         yield key
 
 
-def _start(key: str) -> str:
-    """What two requests with one word have in common."""
-    return key.rpartition(":")[0] + ":"
+def _demand_new(rows: QuerySet[Any], field: str, key: str | None) -> None:
+    """Raises BadKey where one of `rows` was made with the same word by another request: what comes before the last
+    colon is the word's, what follows the request's."""
+    word = f"{key.rpartition(':')[0]}:" if key else ""
+    if key and rows.filter(**{f"{field}__startswith": word}).exclude(**{field: key}).exists():
+        raise BadKey(USED)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -397,8 +260,9 @@ def _service_of(incident: Incident, data: SeverityIn) -> Service:
 
 @router.post("/incidents/{id}/updates", response={201: UpdateOut}, auth=ASKED_OF_THE_INCIDENT, summary="Send an update")
 def send_update(request: HttpRequest, id: Id, data: UpdateIn) -> Any:
-    with _answering(request) as word:
-        incident, key = _one(request, id), _update_key(word)
+    with _answering(request) as key:
+        incident = _one(request, id)
+        _demand_new(Update.objects.all(), "key", key)
         rows = channels_for(incident)
         update = updating.send(
             incident,
@@ -413,22 +277,11 @@ def send_update(request: HttpRequest, id: Id, data: UpdateIn) -> Any:
         return Status(201, _update(update))
 
 
-def _update_key(word: str | None) -> str | None:
-    """The one-time key of an update, as short as its column. Raises BadKey where it was used for another update."""
-    if word is None:
-        return None
-    start, whole = (hashlib.sha256(part.encode()).hexdigest()[:31] + ":" for part in (_start(word), word))
-    if Update.objects.filter(key__startswith=start).exclude(key=start + whole).exists():
-        raise BadKey(USED)
-    return start + whole
-
-
 @router.post("/incidents/{id}/notes", response={201: EntryOut}, auth=MAY_RESPOND, summary="Add a note")
 def note(request: HttpRequest, id: Id, data: NoteIn) -> Any:
     with _answering(request) as key:
         incident = _one(request, id)
-        if key and incident.timeline.filter(data__key__startswith=_start(key)).exclude(data__key=key).exists():
-            raise BadKey(USED)
+        _demand_new(incident.timeline.all(), "data__key", key)
         entry = work.note(
             incident,
             data.text,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from core.recent import Recent
 from incidents.models import Maintenance
 
 KEPT_S = 10.0  # so long an answer serves every page of this process
@@ -24,23 +24,10 @@ class Window(NamedTuple):
     ends_at: datetime
 
 
-_known: tuple[float, list[Window]] | None = None
-
-
 def running() -> list[Window]:
     """The windows of now. Read from the database at most every KEPT_S seconds, with those that begin meanwhile."""
-    global _known  # the whole process has one
-    now = time.monotonic()
-    if _known is None or now - _known[0] > KEPT_S:
-        _known = (now, _read())
     moment = timezone.now()
-    return [window for window in _known[1] if window.starts_at <= moment < window.ends_at]
-
-
-def forget() -> None:
-    """A window was saved: the next page reads it."""
-    global _known
-    _known = None
+    return [window for window in lately() if window.starts_at <= moment < window.ends_at]
 
 
 def _read() -> list[Window]:
@@ -51,3 +38,6 @@ def _read() -> list[Window]:
         Window(row.pk, row.title, str(row.service or ""), row.starts_at, row.ends_at)
         for row in rows.select_related("service").order_by("starts_at")[:5]
     ]
+
+
+lately: Recent[list[Window]] = Recent(_read, KEPT_S)

@@ -12,7 +12,6 @@ from django.http import HttpRequest
 from core.buttons import Button, signed_in
 from core.models import User
 from incidents import access
-from incidents.actions import joined
 from incidents.models import Incident, IncidentRole
 
 # The page itself may be opened by whoever sees incidents; everything else is asked of `may`.
@@ -44,18 +43,17 @@ def rights_of(user: User, incident: Incident) -> Rights:
 
 
 def _rights(user: User, incident: Incident) -> Rights:
-    sees = access.may_see(user, incident)
-    work, command = sees and access.may_work(user, incident), sees and access.may_command(user, incident)
+    sees, work, command = (may(user, incident) for may in (access.may_see, access.may_work, access.may_command))
     return Rights(
         work=work,
         command=command,
-        take_command=(command or (work and not has_commander(incident))) and not is_commander(user, incident),
+        take_command=(command or (work and not access.commanders_of(incident))) and not is_commander(user, incident),
         solo=command or (sees and access.is_declarer(user, incident)),
-        restore=sees and access.may_restore_from(user, incident),
-        backup=sees and joined.may_back_up_from(user, incident),
-        undo=sees and joined.may_undo_from(user, incident),
+        restore=access.may_restore_from(user, incident),
+        backup=access.may_back_up_from(user, incident),
+        undo=access.may_undo_from(user, incident),
         escalate=sees and user.has_perm("contacts.answer_escalation"),
-        publish=sees and access.may_publish(user, incident),
+        publish=access.may_publish(user, incident),
     )
 
 
@@ -82,12 +80,6 @@ class Act(Button):
                 f"You may not press “{self.label.removesuffix(' …')}” on this incident. Ask its commander or an "
                 "administrator."
             )
-
-
-def has_commander(incident: Incident) -> bool:
-    """Whether somebody commands or stands in."""
-    held = [each for each in access.assignments_of(incident) if each.role == IncidentRole.COMMANDER]
-    return any(contact is not None for each in held for contact in access.people_of(each))
 
 
 def is_commander(user: User, incident: Incident) -> bool:

@@ -13,10 +13,9 @@ from django.db import connection
 
 from catalog.models import Service
 from incidents.exceptions import IncidentError
-from incidents.models import Incident, IncidentProfile, NumberCounter
+from incidents.models import Incident, NumberCounter
 from incidents.patterns import number_of, room_of, scope_of
 
-DEFAULT_PATTERN = IncidentProfile._meta.get_field("number_pattern").default
 NO_SERVICE = "general"
 # Numbers that others have given, such as by an import; one at a time is stepped over.
 MOST_TAKEN = 1000

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import F, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Extract, JSONObject
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils import timezone
 
 from backups.models import Restore
@@ -234,9 +234,9 @@ def clocks_of(incident: Any) -> list[dict[str, Any]]:
     lasting = (incident.resolved_at or timezone.now()) - incident.started_at
     rows: list[tuple[str, str]] = [("Response", shown.response_clock(incident).html)]
     if not over:
-        rows.append(("Next update", shown.deadline(incident.update_due_at, over=False).html))
+        rows.append(("Next update", shown.deadline(incident.update_due_at).html))
         if incident.stage_id:
-            rows.append((f"Stage: {incident.stage.name}", shown.deadline(incident.stage_due_at, over=False).html))
+            rows.append((f"Stage: {incident.stage.name}", shown.deadline(incident.stage_due_at).html))
     rows.append(("Lasted" if over else "Lasting", human_duration(round(max(lasting.total_seconds(), 0)))))
     return [{"label": label, "value": value} for label, value in rows]
 
@@ -328,14 +328,6 @@ def relations_of(incident: Any) -> list[tuple[str, list[dict[str, Any]]]]:
 
 def _linked(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "url": page_url(Incident(pk=row["pk"])), "word": CoreState(row["state"]).label}
-
-
-def address_of(name: str, *args: object) -> str:
-    """Address of a page of another room; "" while there is none."""
-    try:
-        return reverse(name, args=args)
-    except NoReverseMatch:
-        return ""
 
 
 def mine(user: User) -> QuerySet[Incident, Any]:

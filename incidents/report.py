@@ -37,6 +37,7 @@ from django.utils import timezone
 from backups.models import Restore
 from catalog.models import Service
 from core.models import User
+from incidents import measures
 from incidents.models import ActionItem, Cause, Incident
 
 TREND_MONTHS = 12
@@ -354,8 +355,6 @@ def _restore(report: Report) -> None:
 
 def csv_rows(month: Month, service: Service | None, user: User) -> Iterator[list[Any]]:
     """A line for each incident of the month, the head first. Times are ISO 8601 in UTC, spans are seconds."""
-    from incidents import measures
-
     yield [
         *("Number", "Title", "Service", "Severity", "Rank", "State", "Confidential", "Declared", "Acknowledged"),
         *("Resolved", "Time to acknowledge (s)", "Time to recover (s)", "Response due", "Response met"),

@@ -82,7 +82,7 @@ def brief(span: timedelta) -> str:
     return human_duration(int(span.total_seconds()))
 
 
-def deadline(due: datetime | None, *, over: bool) -> Clock:
+def deadline(due: datetime | None, *, over: bool = False) -> Clock:
     """A time box or the next update: how long there is left."""
     if over or due is None:
         return Clock("neutral", "" if over else "not set")

@@ -7,7 +7,6 @@ every few seconds a process, however many ask, and the last answer is given whil
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,6 +17,8 @@ from django.db import InterfaceError, OperationalError, models
 from django.db.models import Exists, OuterRef, Prefetch, Q
 from django.utils import timezone
 
+from catalog.models import Component
+from core.recent import Recent
 from incidents.models import Audience, CoreState, Incident, Maintenance, PublicComponent, PublicStatus, Update
 
 HISTORY_DAYS = 90
@@ -125,28 +126,6 @@ class Snapshot:
         return f"status-{self.state.status}"
 
 
-_known: tuple[float, Snapshot] | None = None
-
-
-def lately() -> Snapshot:
-    """The page, at most KEPT_S seconds old; older only while the database does not answer."""
-    global _known  # the whole process has one
-    now = time.monotonic()
-    if _known is None or now - _known[0] > KEPT_S:
-        try:
-            _known = (now, read())
-        except (OperationalError, InterfaceError):
-            if _known is None:
-                raise
-    return _known[1]
-
-
-def forget() -> None:
-    """Something public was said: the next visitor reads it."""
-    global _known
-    _known = None
-
-
 def read(now: datetime | None = None) -> Snapshot:
     """The page from the database: six queries, whatever there is to show."""
     now = now or timezone.now()
@@ -183,8 +162,6 @@ def _incidents(since: datetime) -> Iterable[Incident]:
 
 
 def _public_components() -> Any:
-    from catalog.models import Component
-
     return Component.objects.filter(public__isnull=False).select_related("public").order_by("public__order")
 
 
@@ -304,3 +281,7 @@ def news(shot: Snapshot) -> list[tuple[Disturbance, Word]]:
     """Every public update, the newest first."""
     rows = [(each, word) for each in (*shot.current, *shot.past) for word in each.words]
     return sorted(rows, key=lambda row: (row[1].at, row[1].pk), reverse=True)
+
+
+lately: Recent[Snapshot] = Recent(lambda: read(), KEPT_S, outages=(OperationalError, InterfaceError))
+"""The page as visitors get it; the last one while the database does not answer."""

@@ -9,12 +9,13 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 
+from contacts import policy
 from core.admin_site import site
 from core.buttons import KEY_FIELD, new_key, signed_in
 from core.exceptions import PortalError
 from core.links import list_url
 from incidents.actions.declare import declare
-from incidents.forms import DeclareForm, known_situations
+from incidents.forms import DeclareForm
 from incidents.models import Incident
 
 SHOWN_OPEN = 5
@@ -63,7 +64,7 @@ def _form(request: HttpRequest, form: DeclareForm, key: str) -> HttpResponse:
         "title": "Declare an incident",
         "form": form,
         "request_key": key,
-        "situations": known_situations(),
+        "situations": policy.situations(),
         "schemes": [(service, list(rows)) for service, rows in groupby(form.severities, lambda s: s.service)],
         "still_open": still_open[:SHOWN_OPEN],
         "list_url": list_url(Incident),

@@ -144,7 +144,7 @@ def _page(
 def back_up(request: HttpRequest, pk: int) -> HttpResponse:
     """Back up before anything is changed: the plan is chosen, the reason may be left out."""
     incident = visible(request, pk)
-    if not joined.may_back_up_from(signed_in(request), incident):
+    if not access.may_back_up_from(signed_in(request), incident):
         raise PermissionDenied("You may not take a backup from this incident. Ask an operator.")
     form = BackupForm(request.POST or None, plans=_plans(request, incident))
     more = {
@@ -178,7 +178,7 @@ def undo(request: HttpRequest, pk: int, restore: int) -> HttpResponse:
     found = Restore.objects.with_place().filter(operation__incidents__incident=incident, pk=restore).first()
     if found is None:
         raise Http404("There is no such restore in this incident.")
-    if not joined.may_undo(signed_in(request), incident, found):
+    if not access.may_undo(signed_in(request), incident, found):
         raise PermissionDenied("You may not undo this restore. Ask an operator.")
     form = OptionalReasonForm(request.POST or None)
     more = {

@@ -8,11 +8,12 @@ def workers() -> Finding:
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from django.db import DatabaseError, InterfaceError, connection
+
+from core.recent import Recent
 
 logger = logging.getLogger(__name__)
 
@@ -78,15 +79,8 @@ def look(only: Collection[str] | None = None) -> list[Item]:
     ]
 
 
-_lately: tuple[float, list[Item]] = (float("-inf"), [])
-
-
-def look_lately() -> list[Item]:
-    """Every item, looked at within the last seconds: strangers who ask again and again cost nothing more."""
-    global _lately
-    if time.monotonic() - _lately[0] > LATELY_S:
-        _lately = (time.monotonic(), look())
-    return _lately[1]
+lately: Recent[list[Item]] = Recent(lambda: look(), LATELY_S)
+"""Every item, looked at within the last seconds: strangers who ask again and again cost nothing more."""
 
 
 def _safely(name: str, each: Look) -> Finding:

@@ -27,7 +27,7 @@ def status(request: HttpRequest) -> HttpResponse:
     """Every item. Programs get JSON with 200, or 503 when one is bad; strangers a word per item; people a page."""
     signed_in = request.user.is_authenticated and request.user.is_active
     whole = signed_in or may_read_figures(request)
-    items = health.look() if whole else health.look_lately()
+    items = health.look() if whole else health.lately()
     well = health.is_well(items)
     if signed_in and request.accepts("text/html") and "format" not in request.GET:
         context = {**site.each_context(request), "title": "Health of the portal", "items": items, "well": well}

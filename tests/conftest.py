@@ -65,4 +65,4 @@ def target_server() -> Iterator[TargetServer]:
 @pytest.fixture(autouse=True)
 def _no_maintenance_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """The line about maintenance is kept for some seconds a process: no test reads what another has left."""
-    monkeypatch.setattr("incidents.banner._known", (float("inf"), []))
+    monkeypatch.setattr("incidents.banner.lately._known", (float("inf"), []))

@@ -112,13 +112,15 @@ class Sshd:
             sessions = psutil.Process(self.process.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return 0
-        mine = [session for session in sessions if session.name() == "sshd"]
-        for session in mine:
+        dropped = 0
+        for session in sessions:
             try:
-                session.send_signal(signal.SIGKILL)
+                if session.name() == "sshd":
+                    session.send_signal(signal.SIGKILL)
+                    dropped += 1
             except psutil.NoSuchProcess:
                 pass
-        return len(mine)
+        return dropped
 
     def change_host_key(self) -> None:
         """The machine was set up anew, or another one answers at the address."""

@@ -73,14 +73,18 @@ def test_every_id_is_covered_or_open_and_only_once():
     assert len(set(known_ids())) == len(known_ids())
 
 
-def test_every_named_test_is_one_that_pytest_runs():
-    nodes = sorted({node for row in rows() for node in row.tests})
-    collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *nodes]
-    done = subprocess.run(collect, cwd=ROOT, capture_output=True, text=True, timeout=120)
+def test_every_named_test_is_one_that_pytest_runs(request):
+    nodes = {node for row in rows() for node in row.tests}
+    # A run of the whole suite has found all tests already; a run of a part of it has to look for the others.
+    others = sorted(nodes - {re.split(r"[\[@]", item.nodeid)[0] for item in request.session.items})
+    if not others:
+        return
+    collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *others]
+    done = subprocess.run(collect, cwd=ROOT, capture_output=True, text=True, timeout=240)
     said = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("ERROR")]
     assert done.returncode == 0, "\n".join(said)
     found = {line.partition("[")[0] for line in done.stdout.splitlines() if line.startswith("tests/")}
-    assert not set(nodes) - found, "these are classes or files, not single tests"
+    assert not set(others) - found, "these are classes or files, not single tests"
 
 
 def test_the_roles_on_the_security_page_are_those_of_the_code():

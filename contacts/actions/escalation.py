@@ -63,6 +63,7 @@ def start(
         situation="" if discreet else situation,
         version=version,
         rule=rule,
+        fallback=version.policy.fallback if version is not None else None,
         started_at=now,
     )
     begin_round(row, ladder, now)
@@ -179,6 +180,7 @@ def reassign(
     row.pk, row.state, row.ended_at, row.ending = None, State.ACTIVE, None, ""
     row.acknowledged_at = row.acknowledged_by = row.acknowledged_by_user = None
     row._state.adding = True
+    row.given_to = contact
     row.round_at, row.round, row.position, row.due_at = now, ladder.repeats, len(ladder.steps), now + ANSWER_WITHIN
     row.save(force_insert=True)
     paging.page_given(row, contact, Book(now), reason=words)
@@ -226,7 +228,7 @@ def _locked(escalation: Escalation) -> Escalation:
     else:
         model._base_manager.select_for_update(no_key=True, of=("self",)).filter(pk=escalation.subject_id).first()
     rows = Escalation.objects.select_for_update(of=("self",), no_key=True)
-    return rows.select_related("service__business_hours", "version__policy__fallback", "rule").get(pk=escalation.pk)
+    return rows.select_related("service__business_hours", "fallback", "rule").get(pk=escalation.pk)
 
 
 def _publish(name: str, row: Escalation, sentence: str, by: User | None, actor: str = "", **more: Any) -> None:

@@ -53,8 +53,14 @@ class Escalation(models.Model):
     situation = models.CharField(max_length=80, blank=True)
     version = models.ForeignKey(PolicyVersion, null=True, on_delete=models.PROTECT, related_name="escalations")
     rule = models.ForeignKey(Rule, null=True, on_delete=models.PROTECT, related_name="escalations")
+    fallback = models.ForeignKey(
+        Contact, null=True, on_delete=models.PROTECT, related_name="+", help_text="As the matrix named it at the start."
+    )
 
     state = models.CharField(max_length=12, choices=State, default=State.ACTIVE)
+    given_to = models.ForeignKey(
+        Contact, null=True, on_delete=models.PROTECT, related_name="+", help_text="By name, in place of a ladder."
+    )
     started_at = models.DateTimeField(default=timezone.now)
     round_at = models.DateTimeField(default=timezone.now, help_text="Since when the times of this round count.")
     round = models.PositiveSmallIntegerField(default=0)

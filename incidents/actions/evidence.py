@@ -24,6 +24,15 @@ UNKNOWN = "application/octet-stream"
 MB = 1_000_000
 
 
+def check_size(name: str, size_bytes: int) -> None:
+    """Raises IncidentError for what is too big to be kept; asked before a file is read, too."""
+    if size_bytes > settings.EVIDENCE_MAX_MB * MB:
+        raise IncidentError(
+            f"{name} has {filesize_si(size_bytes)}; the limit is {settings.EVIDENCE_MAX_MB} MB. Cut it, or keep it "
+            "where it is and note its place."
+        )
+
+
 def add(
     incident: Incident,
     *,
@@ -41,11 +50,7 @@ def add(
         raise IncidentError("The file has no name. Give it one.")
     if not data:
         raise IncidentError(f"{name} is empty. Choose another file.")
-    if len(data) > settings.EVIDENCE_MAX_MB * MB:
-        raise IncidentError(
-            f"{name} has {filesize_si(len(data))}; the limit is {settings.EVIDENCE_MAX_MB} MB. Cut it, or keep it "
-            "where it is and note its place."
-        )
+    check_size(name, len(data))
     digest = hashlib.sha256(data).hexdigest()
     with transaction.atomic():
         said = f"{text.strip()} " if text.strip() else ""

@@ -12,7 +12,7 @@ from backups import actions as backups
 from backups.models import Archive, Plan, Restore
 from core.templatetags.portal import human_duration
 from incidents import access, measures, timeline
-from incidents.actions.writing import demand, not_ended
+from incidents.actions.writing import changing, demand, not_ended
 from incidents.models import Incident, IncidentOperation
 from incidents.timeline import Kind, Source
 from operations.models import Operation
@@ -21,37 +21,6 @@ if TYPE_CHECKING:
     from core.models import User
 
 INCIDENT = Operation.Trigger.INCIDENT
-
-
-# -- who may -----------------------------------------------------------------------------------------------------------
-
-
-def may_back_up_from(user: User, incident: Incident) -> bool:
-    """Take a backup from its page: those who run plans anyway, and whoever works alone on it while it is open."""
-    if not access.may_see(user, incident):
-        return False
-    return user.has_perm("backups.run_plan") or (access.is_solo(user, incident) and not incident.is_ended)
-
-
-def may_back_up(user: User, incident: Incident, plan: Plan) -> bool:
-    """This plan: whoever backs up only because they work alone does so within the incident's service."""
-    if not may_back_up_from(user, incident):
-        return False
-    service = plan.target.component.environment.service_id
-    return user.has_perm("backups.run_plan") or (incident.service_id is not None and service == incident.service_id)
-
-
-def may_undo_from(user: User, incident: Incident) -> bool:
-    """Undo a restore from its page: those who may anyway, and those who may restore from it."""
-    if not access.may_see(user, incident):
-        return False
-    return user.has_perm("backups.undo_restore") or access.may_restore_from(user, incident)
-
-
-def may_undo(user: User, incident: Incident, restore: Restore) -> bool:
-    if not may_undo_from(user, incident):
-        return False
-    return user.has_perm("backups.undo_restore") or access.may_restore(user, incident, restore.archive)
 
 
 # -- starting ----------------------------------------------------------------------------------------------------------
@@ -93,7 +62,7 @@ def undo_restore(
     incident: Incident, restore: Restore, *, by: User, reason: str = "", key: str | None = None
 ) -> Operation:
     """Put back the database that a restore replaced."""
-    demand(may_undo(by, incident, restore))
+    demand(access.may_undo(by, incident, restore))
     return _start(
         incident,
         by,
@@ -104,7 +73,7 @@ def undo_restore(
 
 def take_backup(incident: Incident, plan: Plan, *, by: User, reason: str = "", key: str | None = None) -> Operation:
     """Back up now, before anything is changed: the state as it is, and whether backups work at all."""
-    demand(may_back_up(by, incident, plan))
+    demand(access.may_back_up(by, incident, plan))
     return _start(
         incident,
         by,
@@ -117,22 +86,12 @@ def take_backup(incident: Incident, plan: Plan, *, by: User, reason: str = "", k
 
 def _start(incident: Incident, by: User, request: Callable[[str], Operation], reason: str) -> Operation:
     """Ask for it and link it. Of a confidential incident the reason, which everybody reads, says the number alone."""
-    with transaction.atomic():
-        row = Incident.objects.select_for_update(of=("self",), no_key=True).get(pk=incident.pk)
+    with changing(incident) as row:
         not_ended(row)
         said = "" if row.confidential else reason.strip()
         operation = request(f"Incident {row.number}. {said}".strip())
         _link(row, operation, by=by, text=f"Started: {operation.title}. {reason.strip()}".strip())
         return operation
-
-
-def link(incident: Incident, operation: Operation, *, by: User) -> IncidentOperation:
-    """An operation that was started elsewhere has to do with this incident."""
-    demand(access.may_work(by, incident))
-    with transaction.atomic():
-        linked = _link(incident, operation, by=by, text=f"Linked: {operation.title}.")
-        note_ended(operation)
-        return linked
 
 
 def _link(incident: Incident, operation: Operation, *, by: User, text: str) -> IncidentOperation:

@@ -41,14 +41,9 @@ def assign(
 
 
 def _may_assign(by: User, incident: Incident, role: str) -> bool:
-    if role == COMMANDER and _commanders(incident):
+    if role == COMMANDER and access.commanders_of(incident):
         return access.may_command(by, incident)
     return access.may_work(by, incident)
-
-
-def _commanders(incident: Incident) -> list[Contact]:
-    found = [each for each in access.assignments_of(incident) if each.role == COMMANDER]
-    return [contact for each in found for contact in access.people_of(each) if contact is not None]
 
 
 def _set(row: Incident, role: str, primary: Contact | None, backup: Contact | None, *, by: User) -> Assignment | None:
@@ -70,7 +65,7 @@ def _set(row: Incident, role: str, primary: Contact | None, backup: Contact | No
 def take_command(incident: Incident, *, by: User) -> Assignment | None:
     """Become the commander: where there is none, or as the one who stands in. The one before stands in from now on."""
     with changing(incident) as row:
-        commanders = _commanders(row)
+        commanders = access.commanders_of(row)
         demand(access.may_command(by, row) or (not commanders and access.may_work(by, row)))
         me = contact_of(by)
         if me is None:

@@ -69,7 +69,7 @@ def _hand_over_public(row: Incident, goal: Incident, *, by: User) -> None:
         goal.components.add(*row.components.filter(public__isnull=False))
     row.public = False
     note_that(goal, f"On the status page, with what the public was told of {row.number}.", by=by, kind=Kind.UPDATE)
-    transaction.on_commit(status_page.forget)
+    transaction.on_commit(status_page.lately.forget)
 
 
 def set_parent(incident: Incident, parent: Incident | None, *, by: User) -> Incident:
@@ -116,10 +116,11 @@ def relate(incident: Incident, other: Incident, *, by: User | None) -> None:
 
 
 def unrelate(incident: Incident, other: Incident, *, by: User) -> None:
+    """They turned out to have nothing to do with each other."""
     demand(access.may_work(by, incident) and access.may_see(by, other))
     first, second = sorted((incident, other), key=lambda each: each.pk)
     with changing(first) as one, changing(second) as two:
         if one.related.filter(pk=two.pk).exists():
             one.related.remove(two)
-            note_that(one, f"Not related: {two.number}.", by=by)
-            note_that(two, f"Not related: {one.number}.", by=by)
+            note_that(one, f"Not related: {two.number}.", by=by, url=two.get_absolute_url())
+            note_that(two, f"Not related: {one.number}.", by=by, url=one.get_absolute_url())

@@ -230,7 +230,7 @@ def set_confidential(incident: Incident, confidential: bool, *, by: User, reason
         row.confidential = confidential
         row.public = row.public and not confidential
         row.save()
-        transaction.on_commit(status_page.forget)
+        transaction.on_commit(status_page.lately.forget)
         what = "Confidential now" if confidential else "Not confidential any more"
         note_that(row, f"{what}: {reason}", by=by, kind=Kind.DECISION)
         if confidential:

@@ -97,7 +97,7 @@ def _put_on_the_page(row: Incident, public_status: str, public_title: str) -> No
         raise IncidentError("Give a public title: the incident's own title stays inside.")
     row.public, row.public_status = True, public_status
     check_fields(row, {"public_title"})
-    transaction.on_commit(status_page.forget)
+    transaction.on_commit(status_page.lately.forget)
 
 
 def _write_down(update: Update, channels: Sequence[Channel]) -> None:
@@ -144,7 +144,7 @@ def hide(incident: Incident, *, by: User | None) -> Incident:
             row.public = False
             row.save(update_fields=["public"])
             note_that(row, "Taken off the status page.", by=by, kind=timeline.Kind.UPDATE)
-            transaction.on_commit(status_page.forget)
+            transaction.on_commit(status_page.lately.forget)
     return row
 
 

@@ -245,8 +245,7 @@ def note(
     now = timezone.now()
     if at is not None and at > now:
         raise IncidentError("A note is about something that has happened. Give a time in the past.")
-    with transaction.atomic():
-        row = Incident.objects.select_for_update(of=("self",), no_key=True).get(pk=incident.pk)
+    with changing(incident) as row:
         if key and (earlier := row.timeline.filter(data__key=key).first()) is not None:
             return earlier
         data = {"key": key} if key else None

@@ -182,8 +182,6 @@ class IncidentAdmin(ReadOnlyAdmin):
             "timeline": page.timeline_page(obj, page_number(request), seen=request.GET.get("seen", "")),
             "note_form": NoteForm(auto_id="note-%s"),
             "note_key": new_key(),
-            "update_url": page.address_of("incidents-update", obj.pk),
-            "review_url": page.address_of("incidents-review", obj.pk),
         }
 
 

@@ -185,11 +185,11 @@ class MaintenanceAdmin(CatalogAdmin):
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
-        banner.forget()
+        banner.lately.forget()
 
     def delete_model(self, request: HttpRequest, obj: Model) -> None:
         super().delete_model(request, obj)
-        banner.forget()
+        banner.lately.forget()
 
     @admin.display(description="State")
     def shown_state(self, obj: Maintenance) -> SafeString:

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
+from contacts.models import Notification
 from core.admin_site import Headline, PortalAdmin, ReadOnlyAdmin, register
 from core.audit import track
 from core.buttons import signed_in
@@ -46,8 +47,6 @@ class UpdateAdmin(ReadOnlyAdmin):
         return Headline("neutral", word, f"Sent by {obj.by or 'the portal'}")
 
     def detail_context(self, request: HttpRequest, obj: Update) -> dict[str, Any]:
-        from contacts.models import Notification
-
         sent = Notification.objects.filter(key__startswith=f"incident-update:{obj.pk}:").select_related("channel")
         return {"update": obj, "channels": obj.channels.all(), "messages_sent": sent}
 

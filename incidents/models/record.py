@@ -148,7 +148,7 @@ class Update(models.Model):
     text = models.TextField()
     channels = models.ManyToManyField(Channel, blank=True, related_name="+")
     key = models.CharField(
-        max_length=64, null=True, blank=True, unique=True, editable=False, help_text="Makes a second click one."
+        max_length=200, null=True, blank=True, unique=True, editable=False, help_text="Makes a second click one."
     )
 
     class Meta:

@@ -11,6 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from catalog.models import Severity
+from contacts.ways import compact
 from core import icons
 from incidents import banner, shown
 from incidents.admin.changelist import dates_of
@@ -52,10 +53,9 @@ def kind_icon(kind: str) -> SafeString:
 @register.simple_tag
 def tel(number: str, name: str) -> SafeString:
     """A number that calls when it is clicked."""
-    digits = "".join(c for c in number if c.isdigit() or c == "+")
     return format_html(
         '<a class="button tel" href="tel:{}">{}{}<span class="sr-only"> ({})</span></a>',
-        digits,
+        compact(number),
         icons.svg("phone"),
         number,
         name,

@@ -25,11 +25,13 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--clicks", type=int, default=100, help="clicks and empty operations (%(default)s)")
     parser.add_argument("--operations", type=int, default=100_000, help="length of the lists (%(default)s)")
     parser.add_argument("--incidents", type=int, default=200_000, help="how many incidents (%(default)s)")
+    parser.add_argument("--entries", type=int, default=10_000, help="length of one timeline (%(default)s)")
     parser.add_argument("--only", choices=PARTS, action="append", help="measure only this; may be repeated")
     parser.add_argument("--json", type=Path, help="where to write every sample (DATA_DIR/bench.json)")
     wishes = parser.parse_args(argv)
-    if wishes.size_mb <= 0 or min(wishes.rounds, wishes.clicks, wishes.operations, wishes.incidents) < 1:
-        parser.error("--size-mb, --rounds, --clicks, --operations and --incidents must be above zero")
+    counts = (wishes.rounds, wishes.clicks, wishes.operations, wishes.incidents, wishes.entries)
+    if wishes.size_mb <= 0 or min(counts) < 1:
+        parser.error("sizes and counts must be above zero")
     return wishes
 
 
@@ -77,7 +79,8 @@ def run(wishes: argparse.Namespace) -> tuple[dict[str, Any], list[Figure]]:
                 figures += lists.figures(lists.measure(ours, place, wishes.operations, min(wishes.clicks, 30)))
             if "incidents" in parts:
                 say(f"Pages of {wishes.incidents:,} incidents ...")
-                figures += incidents.figures(incidents.measure(ours, place, wishes.incidents, min(wishes.clicks, 30)))
+                rounds = min(wishes.clicks, 30)
+                figures += incidents.figures(incidents.measure(ours, place, wishes.incidents, wishes.entries, rounds))
             if "throughput" in parts:
                 say("Empty operations ...")
                 figures += throughput.figures(*throughput.measure(wishes.clicks * 3))

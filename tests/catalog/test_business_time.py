@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from catalog.business_time import after, business_days_after, is_open, response_due
+from catalog.business_time import Hours, after, business_days_after, is_open, response_due
 from catalog.exceptions import CatalogError
 from catalog.models import BusinessHours, Holiday, OpeningHours
 from core.links import detail_url, list_url, page_url
@@ -103,7 +103,7 @@ def test_a_calendar_that_never_opens_is_an_error_and_no_endless_loop():
     with pytest.raises(CatalogError, match="do not open within 400 days. Add opening hours"):
         after(datetime(2026, 3, 9, tzinfo=UTC), HOUR, empty)
     with pytest.raises(CatalogError):
-        business_days_after(datetime(2026, 3, 9, tzinfo=UTC), 1, empty)
+        business_days_after(datetime(2026, 3, 9, tzinfo=UTC), 1, Hours.of(empty))
 
 
 def test_a_long_time_goes_over_years():
@@ -122,7 +122,7 @@ def test_a_long_time_goes_over_years():
     ],
 )
 def test_business_days_end_with_the_closing(start, days, due):
-    assert business_days_after(berlin(start), days, office_hours()) == berlin(due)
+    assert business_days_after(berlin(start), days, Hours.of(office_hours())) == berlin(due)
 
 
 def test_p4_declared_on_friday_is_due_on_monday_and_after_a_holiday_on_tuesday():
@@ -142,7 +142,7 @@ def test_business_days_without_a_calendar_are_monday_to_friday_in_the_zone_of_th
 def test_a_business_day_that_is_open_until_midnight_ends_on_that_day():
     calendar = BusinessHours.objects.create(name="Late", time_zone="Europe/Berlin")
     OpeningHours.objects.create(calendar=calendar, weekday=0, opens=time(8), closes=time(0))
-    assert business_days_after(berlin("2026-03-06T15:00"), 1, calendar) == berlin("2026-03-09T23:59:59")
+    assert business_days_after(berlin("2026-03-06T15:00"), 1, Hours.of(calendar)) == berlin("2026-03-09T23:59:59")
 
 
 def test_a_response_time_counts_by_the_clock_unless_business_hours_are_asked_for():

@@ -37,7 +37,15 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
 
 
 def test_no_step_and_no_message_is_lost_or_doubled(figures: dict[str, float]) -> None:
-    wrong = ("steps lost", "messages lost", "outbox rows doubled", "news of steps lost", "faults without a message")
+    wrong = (
+        "steps lost",
+        "messages lost",
+        "outbox rows doubled",
+        "news of steps lost",
+        "timeline entries lost or doubled",
+        "timelines broken",
+        "faults without a message",
+    )
     assert {what: figures[what] for what in wrong} == dict.fromkeys(wrong, 0)
     assert figures["messages not sent"] == 0
 

@@ -96,8 +96,10 @@ class World:
 
     def create(self) -> None:
         """Schema, rows, both states of the managed database, the service."""
-        call_command("migrate", verbosity=0, interactive=False)
         with connection.cursor() as cursor:
+            cursor.execute("SET idle_in_transaction_session_timeout = 0")  # a busy machine renders models for long
+            call_command("migrate", verbosity=0, interactive=False)
+            cursor.execute("RESET idle_in_transaction_session_timeout")
             cursor.execute(JOURNAL)
         self._databases()
         self._rows()

@@ -8,7 +8,7 @@ import pytest
 
 from contacts import answer
 from contacts.actions import escalation as actions
-from contacts.models import Escalation, Notification, OnCallSchedule, StepRun
+from contacts.models import Contact, Escalation, Notification, OnCallSchedule, StepRun
 from core.roles import Role
 from operations.models import Event
 from tests.contacts.factories import (
@@ -269,6 +269,27 @@ def test_a_ladder_that_ends_unanswered_tells_the_fallback_of_the_matrix(boss):
     assert story.through(30) == {0: ["Ann"], 15: ["Fallback"]}
     assert story.row.state == State.EXHAUSTED
     assert Event.objects.filter(name="escalation.exhausted").count() == 1
+
+
+def test_a_running_escalation_keeps_the_fallback_it_began_with(boss):
+    service = ServiceFactory()
+    policy = matrix(service, (None, "", [(NOW, people("Ann"))]))
+    policy.fallback = ContactFactory(name="Old fallback")
+    policy.save()
+    story = Story(service=service)
+    policy.fallback = ContactFactory(name="New fallback")
+    policy.save()
+    assert story.through(30) == {0: ["Ann"], 15: ["Old fallback"]}
+
+
+def test_a_fallback_that_has_left_is_followed_by_the_administrators(boss):
+    service = ServiceFactory()
+    policy = matrix(service, (None, "", [(NOW, people("Ann"))]))
+    policy.fallback = ContactFactory(name="Fallback")
+    policy.save()
+    story = Story(service=service)
+    Contact.objects.filter(name="Fallback").update(active=False)
+    assert story.through(30) == {0: ["Ann"], 15: ["Admin"]}
 
 
 def test_without_any_row_the_administrators_are_told_at_once(boss):

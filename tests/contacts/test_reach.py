@@ -48,7 +48,7 @@ def test_a_channel_and_a_queue():
     ("values", "why"),
     [
         ({"enabled": False}, "is switched off"),
-        ({"address": ""}, "has no address"),
+        ({"address": ""}, "has no address yet"),
         ({"kind": "hand", "address": "040 112"}, "is used by hand: tell them yourself at 040 112"),
     ],
 )

@@ -456,7 +456,7 @@ def test_a_webhook_gets_json(mailbox: Mailbox, receiver: Receiver, monkeypatch):
     [
         ({"enabled": False}, "is switched off"),
         ({"address": ""}, "has no address yet"),
-        ({"kind": "hand", "address": "040 112"}, "is used by hand: tell them yourself, at 040 112."),
+        ({"kind": "hand", "address": "040 112"}, "is used by hand: tell them yourself at 040 112."),
     ],
 )
 def test_a_channel_that_cannot_be_used_says_why(mailbox: Mailbox, values, sentence):

@@ -146,7 +146,6 @@ class TestConfidential:
             lambda: evidence.add(incident, name="a", content_type="text/plain", data=b"x", by=olga),
             lambda: joined.start_restore(incident, archive, by=olga, typed_name=archive.target.database),
             lambda: joined.take_backup(incident, PlanFactory(), by=olga),
-            lambda: joined.link(incident, archive.operation, by=olga),
         ]
         for number, attempt in enumerate(attempts):
             with pytest.raises(PermissionDenied):

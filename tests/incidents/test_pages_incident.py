@@ -356,6 +356,10 @@ class TestButtons:
         for number in (hidden.number, "INC-0", incident.number):
             answer = page_of(press(operator[1], incident, "relate", other=number)).text
             assert "There is no incident" in answer or "incident itself" in answer
+        press(operator[1], incident, "unrelate", other=hidden.pk)
+        press(operator[1], incident, "unrelate", other=other.pk)
+        assert not incident.related.exists() and "unrelate" not in acts_of(operator[1], incident)
+        assert [entry.text for entry in other.timeline.all()][-1] == f"Not related: {incident.number}."
         press(operator[1], incident, "parent", other=other.number)
         assert fresh(incident).parent == other
         press(operator[1], incident, "parent", other="")

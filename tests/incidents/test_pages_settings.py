@@ -118,7 +118,7 @@ class TestSettings:
 class TestMaintenance:
     def test_a_running_window_stands_on_every_page(self):
         _, client = person(Role.MANAGER)
-        banner.forget()
+        banner.lately.forget()
         window = MaintenanceFactory(title="New network cards", service=ServiceFactory(name="ERP"))
         MaintenanceFactory(
             title="Next week", starts_at=timezone.now() + timedelta(days=7), ends_at=timezone.now() + timedelta(days=8)
@@ -129,7 +129,7 @@ class TestMaintenance:
             assert "Next week" not in page.text
 
     def test_it_is_read_at_most_every_few_seconds(self, django_assert_num_queries):
-        banner.forget()
+        banner.lately.forget()
         MaintenanceFactory()
         with django_assert_num_queries(1):
             assert len(banner.running()) == len(banner.running()) == 1
@@ -148,7 +148,7 @@ class TestMaintenance:
         assert address not in page_of(client.get("/")).links
 
     def test_it_is_over_when_it_ends(self, time_machine):
-        banner.forget()
+        banner.lately.forget()
         MaintenanceFactory(starts_at=timezone.now(), ends_at=timezone.now() + timedelta(seconds=5))
         assert len(banner.running()) == 1
         time_machine.move_to(timezone.now() + timedelta(seconds=6))

@@ -133,7 +133,7 @@ class TestEvidence:
 
     def test_limits(self, operator, incident, settings):
         settings.EVIDENCE_MAX_MB = 1
-        assert "larger than 1 MB" in page_of(self.send(operator[1], incident, b"x" * 1_000_001)).text
+        assert "the limit is 1 MB" in page_of(self.send(operator[1], incident, b"x" * 1_000_001)).text
         assert "empty" in page_of(self.send(operator[1], incident, b"")).text
         assert "This field is required" in page_of(operator[1].post(url(incident, "evidence/"))).text
         assert not Evidence.objects.exists()

@@ -37,9 +37,9 @@ ADDRESSES = ("/status/", "/status/history/", "/status.json", "/status.rss")
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    status_page.forget()
+    status_page.lately.forget()
     yield
-    status_page.forget()
+    status_page.lately.forget()
 
 
 def public(*, said: str = "We look at it.", status: str = "investigating", at: datetime | None = None, **values):
@@ -312,10 +312,10 @@ def test_the_last_answer_serves_while_the_database_does_not(monkeypatch):
     def broken():
         raise OperationalError
 
-    monkeypatch.setattr(status_page, "KEPT_S", -1)
+    monkeypatch.setattr(status_page.lately, "_seconds", -1)
     monkeypatch.setattr(status_page, "read", broken)
     assert status_page.lately() is before
-    status_page.forget()
+    status_page.lately.forget()
     with pytest.raises(OperationalError):
         status_page.lately()
 

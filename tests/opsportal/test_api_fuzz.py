@@ -34,6 +34,12 @@ fuzz = settings(
     suppress_health_check=list(HealthCheck),
 )
 document = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", application)
+# Who may not write is refused before the body is looked at: every edge of every field teaches nothing here.
+without_edges = schemathesis.openapi.from_wsgi(
+    "/api/v1/openapi.json",
+    application,
+    config=schemathesis.Config.from_dict({"phases": {"coverage": {"enabled": bool(EXAMPLES)}}}),
+)
 
 
 @pytest.fixture
@@ -54,19 +60,26 @@ def aimed(case: Any, ids: dict[str, int]) -> Any:
     return case
 
 
+def missed(case: Any, ids: dict[str, int]) -> Any:
+    """The same request, at a row that does not."""
+    if case.path_parameters and "id" in case.path_parameters:
+        case.path_parameters["id"] = 2**40
+    return case
+
+
 @document.parametrize()
 @fuzz
 def test_whatever_is_sent_is_answered_as_the_document_says(case, ids):
     with transaction.atomic():
         headers = {**bearer(PersonFactory(role=Role.OPERATOR)), "Accept-Encoding": "identity"}
-        for sent in (case, aimed(case, ids)):
+        for at in (aimed, *([missed] if EXAMPLES else [])):
             with transaction.atomic():
-                sent.call_and_validate(headers=headers, checks=APPLIED)
+                at(case, ids).call_and_validate(headers=headers, checks=APPLIED)
                 transaction.set_rollback(True)
         transaction.set_rollback(True)
 
 
-@document.include(method="POST").parametrize()
+@without_edges.include(method="POST").parametrize()
 @fuzz
 def test_with_a_token_that_only_reads_nothing_is_written(case, ids):
     with transaction.atomic():

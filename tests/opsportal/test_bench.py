@@ -57,7 +57,8 @@ def bench(environment, *options):
 
 def test_every_part_measures_a_tiny_database(surroundings, target_server):
     path = Path(surroundings["DATA_DIR"]) / "result.json"
-    done = bench(surroundings, "--size-mb=3", "--rounds=1", "--clicks=2", "--operations=300", f"--json={path}")
+    few = ("--size-mb=3", "--rounds=1", "--clicks=2", "--operations=300", "--incidents=300", "--entries=300")
+    done = bench(surroundings, *few, f"--json={path}")
     assert done.returncode == 0, done.stdout + done.stderr
 
     result = json.loads(path.read_text())
@@ -69,6 +70,8 @@ def test_every_part_measures_a_tiny_database(surroundings, target_server):
         ("Click to first step", None),
         ("Lists of operations, all questions", 0.15),
         ("search", 0.15),
+        ("Pages of incidents, all questions", 0.2),
+        ("page of the longest incident", 0.2),
         ("outage of a reconnecting client", None),
         ("Empty operations carried out", None),
     ):

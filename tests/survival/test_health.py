@@ -54,8 +54,8 @@ def well(settings) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _forget(monkeypatch) -> None:
-    monkeypatch.setattr(health, "_lately", (float("-inf"), []))
+def _forget() -> None:
+    health.lately.forget()
 
 
 class TestItems:
@@ -183,11 +183,12 @@ class TestPage:
     def test_it_answers_503_while_something_is_bad(self, well, client, monkeypatch):
         looks = {name: ("Title", "", lambda: health.Finding("ok", None, "Well.")) for name in ("a", "b")}
         monkeypatch.setattr(health, "_looks", looks)
-        monkeypatch.setattr(health, "LATELY_S", -1.0)
         assert client.get("/health/status").status_code == 200
         looks["b"] = ("Title", "", lambda: health.Finding("warn", None, "Hm."))
+        health.lately.forget()
         assert client.get("/health/status").status_code == 200
         looks["b"] = ("Title", "", lambda: health.Finding("bad", None, "Help."))
+        health.lately.forget()
         answer = client.get("/health/status")
         assert answer.status_code == 503 and answer.json()["status"] == "bad"
 

@@ -249,17 +249,17 @@ class Run:
 
         from contacts.models import Notification, StepRun
         from operations.models import Event
-        from tests.chaos.escalation.world import STEPS, SUBJECT
+        from tests.chaos.escalation.world import STEPS
 
         expected = self.world.count * STEPS
-        runs = StepRun.objects.filter(escalation__subject_type=SUBJECT)
-        messages = Notification.objects.filter(escalation__subject_type=SUBJECT)
+        runs = StepRun.objects.filter(escalation__service=self.world.service)
+        messages = Notification.objects.filter(escalation__service=self.world.service)
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT extract(epoch FROM s.due_at), extract(epoch FROM pg_xact_commit_timestamp(s.xmin))"
                 " FROM contacts_steprun s JOIN contacts_escalation e ON e.id = s.escalation_id"
-                " WHERE e.subject_type = %s",
-                [SUBJECT],
+                " WHERE e.service_id = %s",
+                [self.world.service.pk],
             )
             times = [(float(due), float(at)) for due, at in cursor.fetchall()]
             cursor.execute(
@@ -272,6 +272,7 @@ class Run:
         waits = self.world.waits(mailbox)
         told = sorted(wait for wait in waits if wait is not None)
         taken = runs.count()
+        untold, broken = self.world.timelines()
         news = Event.objects.filter(name="escalation.step", subject_id__in=runs.values("escalation"))
         return {
             "steps": expected,
@@ -279,6 +280,8 @@ class Run:
             "messages lost": expected - messages.count(),
             "outbox rows doubled": doubled,
             "news of steps lost": taken - news.count(),
+            "timeline entries lost or doubled": untold,
+            "timelines broken": broken,
             "messages not sent": messages.exclude(state="sent").count(),
             "workers killed": self.counts.kills,
             "Redis flushed": self.counts.flushes,

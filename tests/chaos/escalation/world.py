@@ -1,4 +1,8 @@
-"""What escalates: ladders of four steps, many at once; and now and then a fault whose message is awaited."""
+"""What escalates: ladders of four steps, many at once; and now and then a fault whose message is awaited.
+
+Every tenth escalation is about an incident, on whose timeline each step must stand; the others are about things that
+the portal does not know, so that the engine alone is under load. A fault is declared as an incident by a rule.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +16,26 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from django.core.management import call_command
 from django.db import Error
-from django.utils import timezone
 
 from catalog.models import Service
-from contacts.actions import escalation as actions
 from contacts.models import (
     Contact,
     Escalation,
     EscalationPolicy,
     PolicyVersion,
-    Queue,
     Rule,
     Step,
     Target,
     Way,
 )
+from incidents import chain
+from incidents.actions.declare import declare
+from incidents.models import Incident
 
 STEPS, EVERY = 4, timedelta(seconds=2)
 RULES, PROBED = 5, 40
-SUBJECT = "tests.load"
+INCIDENTS = 10  # one in so many
+NOTHING = "tests.load"
 FAULT = re.compile(r"Fault number (\d+)")
 
 
@@ -121,13 +126,18 @@ class World:
     def fill(self, base: datetime) -> None:
         """Every escalation of the run, due one after the other so that `rate` steps a second come."""
         pause = timedelta(seconds=STEPS / self.rate)
+        incidents = Incident.objects.bulk_create(
+            Incident(number=f"LOAD-{number:06}", title=f"Load {number}", service=self.service, started_at=base)
+            for number in range(0, self.count, INCIDENTS)
+        )
         rows = []
         for number in range(self.count):
             at = base + number * pause
+            incident = None if number % INCIDENTS else incidents[number // INCIDENTS]
             rows.append(
                 Escalation(
-                    subject_type=SUBJECT,
-                    subject_id=number,
+                    subject_type=incident._meta.label_lower if incident else NOTHING,
+                    subject_id=incident.pk if incident else number,
                     title=f"Load {number}",
                     service=self.service,
                     version=self.version,
@@ -151,16 +161,31 @@ class World:
     def tell(self) -> None:
         for probe in [each for each in self.probes if not each.begun]:
             try:
-                subject = Queue.objects.create(name=f"Fault {probe.number} {time.time()}")
-                situation = f"probe {probe.number % PROBED}"
-                title = f"Fault number {probe.number}."
-                actions.start(subject, title=title, service=self.probed, situation=situation, now=timezone.now())
+                declare(
+                    f"Fault number {probe.number}.",
+                    service=self.probed,
+                    situation=f"probe {probe.number % PROBED}",
+                    door=Incident.Door.RULE,
+                    key=f"fault:{probe.number}",
+                )
                 probe.begun = True
             except Error:
                 from django.db import connection
 
                 connection.close()
                 return
+
+    # -- what has become of it ---------------------------------------------------------------------------------------
+
+    def timelines(self) -> tuple[int, int]:
+        """How many steps do not stand on the timeline of their incident or stand there twice, and how many timelines
+        are not the chain that was written."""
+        wrong, broken = 0, 0
+        for incident in Incident.objects.filter(service=self.service):
+            wrong += abs(incident.timeline.filter(kind="escalation").count() - STEPS)
+            broken += bool(chain.verify(incident))
+        broken += sum(bool(chain.verify(incident)) for incident in Incident.objects.filter(service=self.probed))
+        return wrong, broken
 
     def waits(self, mailbox: Mailbox) -> list[float | None]:
         """Seconds from each fault to its message; None where none came."""
