@@ -34,7 +34,7 @@ fuzz = settings(
     suppress_health_check=list(HealthCheck),
 )
 document = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", application)
-# Who may not write is refused before the body is looked at: every edge of every field teaches nothing here.
+# Who may not write, and who names no row, is refused whatever the body: every edge of every field teaches nothing here.
 without_edges = schemathesis.openapi.from_wsgi(
     "/api/v1/openapi.json",
     application,
@@ -60,7 +60,7 @@ def aimed(case: Any, ids: dict[str, int]) -> Any:
     return case
 
 
-def missed(case: Any, ids: dict[str, int]) -> Any:
+def missed(case: Any) -> Any:
     """The same request, at a row that does not."""
     if case.path_parameters and "id" in case.path_parameters:
         case.path_parameters["id"] = 2**40
@@ -72,10 +72,16 @@ def missed(case: Any, ids: dict[str, int]) -> Any:
 def test_whatever_is_sent_is_answered_as_the_document_says(case, ids):
     with transaction.atomic():
         headers = {**bearer(PersonFactory(role=Role.OPERATOR)), "Accept-Encoding": "identity"}
-        for at in (aimed, *([missed] if EXAMPLES else [])):
-            with transaction.atomic():
-                at(case, ids).call_and_validate(headers=headers, checks=APPLIED)
-                transaction.set_rollback(True)
+        aimed(case, ids).call_and_validate(headers=headers, checks=APPLIED)
+        transaction.set_rollback(True)
+
+
+@without_edges.parametrize()
+@fuzz
+def test_whatever_is_sent_to_a_row_that_is_not_there_is_answered_as_the_document_says(case, ids):
+    with transaction.atomic():
+        headers = {**bearer(PersonFactory(role=Role.OPERATOR)), "Accept-Encoding": "identity"}
+        missed(case).call_and_validate(headers=headers, checks=APPLIED)
         transaction.set_rollback(True)
 
 
