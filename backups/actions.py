@@ -238,6 +238,7 @@ def request_restore(
     override_reason: str = "",
     trigger: str = Trigger.CLICK,
     key: str | None = None,
+    parent: Operation | None = None,
     retry_of: Operation | None = None,
 ) -> Operation:
     """Put an archive back: over the live database (which is kept aside for undo), or beside it under another name."""
@@ -262,6 +263,7 @@ def request_restore(
             key=key,
             environment=target.environment_band,
             queue=archive.storage.host.queue,
+            parent=parent,
             retry_of=retry_of,
         )
         Restore.objects.create(

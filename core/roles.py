@@ -21,7 +21,17 @@ class Role(models.TextChoices):
     ADMINISTRATOR = "Administrator"
 
 
-PORTAL_APPS = ("core", "operations", "catalog", "backups", "contacts", "webhooks", "survival", "incidents")
+PORTAL_APPS = (
+    "core",
+    "operations",
+    "catalog",
+    "backups",
+    "deployments",
+    "contacts",
+    "webhooks",
+    "survival",
+    "incidents",
+)
 SCOPE = (*PORTAL_APPS, "auth", "auditlog", "axes")
 
 SEE_EVERYTHING = ("*.view_*",)
@@ -59,6 +69,17 @@ RESPOND = (
     "incidents.change_actionitem",
     "incidents.change_review",
 )
+# Whoever brings releases out and back. Approving is another person's business, and another role's.
+DEPLOY = (
+    "deployments.add_release",
+    "deployments.promote_release",
+    "deployments.request_deployment",
+    "deployments.run_deployment",
+    "deployments.rollback_deployment",
+    "deployments.emergency_deployment",
+    "deployments.control_service",
+    "deployments.look_livestate",
+)
 ROLES: dict[Role, tuple[str, ...]] = {
     Role.MANAGER: SEE_EVERYTHING,
     Role.RESPONDER: (*SEE_EVERYTHING, *RESPOND, "core.issue_apitoken", "catalog.run_probe"),
@@ -81,8 +102,9 @@ ROLES: dict[Role, tuple[str, ...]] = {
         "backups.keep_archive",
         "backups.adopt_archive",
         "survival.back_up_portal",
+        *DEPLOY,
     ),
-    Role.APPROVER: SEE_EVERYTHING,
+    Role.APPROVER: (*SEE_EVERYTHING, "deployments.approve_deployment", "deployments.review_deployment"),
     Role.ADMINISTRATOR: (*SEE_EVERYTHING, *(f"{label}.*" for label in PORTAL_APPS)),
 }
 

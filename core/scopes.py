@@ -5,13 +5,15 @@ A scope narrows what a token may do and never widens it: the person behind the t
 
 from django.core.exceptions import ValidationError
 
-READ, CHECK, BACK_UP, RESTORE, CONTROL, RESPOND = "read", "check", "backup", "restore", "control", "respond"
+READ, CHECK, BACK_UP, RESTORE = "read", "check", "backup", "restore"
+DEPLOY, CONTROL, RESPOND = "deploy", "control", "respond"
 
 SCOPES: dict[str, str] = {
     READ: "read what its owner may see",
     CHECK: "ask probes",
     BACK_UP: "back up and verify",
     RESTORE: "restore, and undo a restore",
+    DEPLOY: "create releases, deploy, approve and roll back",
     CONTROL: "cancel and retry operations",
     RESPOND: "declare, update, acknowledge and resolve incidents",
 }

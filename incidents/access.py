@@ -61,6 +61,13 @@ def may_back_up(user: User | AnonymousUser, incident: Incident, plan: Plan) -> b
     return _may_start(user, incident, "backups.run_plan", plan.target)
 
 
+def may_roll_back_from(user: User | AnonymousUser, incident: Incident, service: int | None = None) -> bool:
+    """Roll a release back from its page: those who may anyway, and whoever works alone on it, within its service."""
+    if service is not None and service != incident.service_id and not user.has_perm("deployments.rollback_deployment"):
+        return False
+    return _may_start(user, incident, "deployments.rollback_deployment")
+
+
 def may_undo_from(user: User | AnonymousUser, incident: Incident) -> bool:
     """Undo a restore from its page: those who may anyway, and those who may restore from it."""
     return _may_start(user, incident, "backups.undo_restore") or may_restore_from(user, incident)

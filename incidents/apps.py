@@ -7,4 +7,4 @@ class IncidentsConfig(AppConfig):
 
     def ready(self) -> None:
         """Listens to the events, and works from the control worker."""
-        from incidents import duties, hearing, news  # noqa: F401
+        from incidents import duties, freezing, hearing, news  # noqa: F401

@@ -16,6 +16,8 @@ BEFORE, AFTER = timedelta(hours=24), timedelta(hours=1)
 MOST = 50
 # They look at things, or make copies; everything else changes something.
 HARMLESS = ("backups.backup", "backups.verify", "backups.adopt")
+# The suspects above them name these, with their reasons.
+SUSPECTED = ("deployments.deploy", "deployments.rollback", "deployments.control", "deployments.cleanup")
 # Edits of these rooms may be the cause of trouble with a service.
 EDITED = ("catalog", "backups")
 ACTIONS = {LogEntry.Action.CREATE: "added", LogEntry.Action.UPDATE: "changed", LogEntry.Action.DELETE: "deleted"}
@@ -86,7 +88,7 @@ def _operation(row: Operation, incident: Incident) -> Happened:
         status=row.status,
         state_word=row.state_word,
         url=row.get_absolute_url(),
-        changes=row.procedure not in HARMLESS,
+        changes=row.procedure not in (*HARMLESS, *SUSPECTED),
     )
 
 

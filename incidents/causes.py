@@ -13,6 +13,8 @@ from backups import news as backup_news
 from backups.models import Archive, Plan, Restore
 from catalog.models import Component, DatabaseTarget, Environment, Service
 from core.templatetags.portal import human_duration
+from deployments import news as deployment_news
+from deployments.models import Deployment
 from incidents.models import CauseRule
 from operations import events
 from operations.models import Event, Operation, Schedule, Slot
@@ -21,7 +23,14 @@ Kind = CauseRule.Cause
 State = Operation.State
 BACKUP, RESTORE, VERIFY, PRUNE = "backups.backup", "backups.restore", "backups.verify", "backups.prune"
 WRONG = (State.FAILED, State.ERRORED)
-HEARD = (events.OPERATION_ENDED, events.SLOTS_MISSED, backup_news.ARCHIVE_DAMAGED, backup_news.ARCHIVE_MISSING)
+DEPLOYMENTS = (deployment_news.FAILED, deployment_news.LIVE, deployment_news.ROLLED_BACK)
+HEARD = (
+    events.OPERATION_ENDED,
+    events.SLOTS_MISSED,
+    backup_news.ARCHIVE_DAMAGED,
+    backup_news.ARCHIVE_MISSING,
+    *DEPLOYMENTS,
+)
 # A backup that is under way when a restore point reaches the RPO has so long to become the next one.
 UNDER_WAY_FOR = timedelta(hours=1)
 # Backups every so often, with an RPO of as long, are seconds late now and then.
@@ -64,6 +73,8 @@ def sightings_of(event: Event) -> Iterator[Sighting]:
         yield from _of_schedule(event)
     elif event.name in (backup_news.ARCHIVE_DAMAGED, backup_news.ARCHIVE_MISSING):
         yield from _of_archive(event)
+    elif event.name in DEPLOYMENTS:
+        yield from _of_deployment(event)
 
 
 def place_of(target: DatabaseTarget) -> Place:
@@ -126,6 +137,29 @@ def _plan(pk: int | None) -> Plan | None:
     if pk is None:
         return None
     return Plan.objects.select_related("target__component__environment__service").filter(pk=pk).first()
+
+
+# -- deployments -------------------------------------------------------------------------------------------------------
+
+
+def _of_deployment(event: Event) -> Iterator[Sighting]:
+    """Of production only. One that was taken back by itself has failed all the same; a rollback that somebody asked for
+    is the way out, and so is the next release that goes live."""
+    row = Deployment.objects.with_place().filter(pk=event.subject_id or 0).first()
+    if row is None or row.environment.kind != Environment.Kind.PRODUCTION:
+        return
+    bad = row.state in (Deployment.State.FAILED, Deployment.State.SUSPECT, Deployment.State.ROLLED_BACK)
+    environment = row.environment
+    what = "Rollback" if row.is_rollback else "Deployment"
+    yield Sighting(
+        Kind.DEPLOYMENT_FAILED,
+        f"environment:{environment.pk}",
+        bad,
+        f"{what} of {row.release.version} to {environment} failed",
+        event.sentence,
+        Place(environment.service, environment),
+        event.url,
+    )
 
 
 # -- schedules ---------------------------------------------------------------------------------------------------------

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import OuterRef, Subquery
 
 from incidents.models import Incident, TimelineEntry
 
@@ -58,6 +59,23 @@ def canonical(value: Any) -> bytes:
 
 def _moment(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def append(entries: Sequence[TimelineEntry]) -> None:
+    """Write entries at the ends of the chains of their incidents, in their order, in as many statements for a hundred
+    as for one. Call it in a transaction: it locks the incidents, so that entries follow each other in one chain."""
+    incidents = Incident.objects.filter(pk__in={entry.incident_id for entry in entries}).order_by("pk")
+    list(incidents.select_for_update(of=("self",), no_key=True).values_list("pk"))
+    last = TimelineEntry.objects.filter(incident=OuterRef("pk")).order_by("-sequence")
+    # A statement of its own: what was written before the lock was had is seen by the next one only.
+    ends = incidents.values_list("pk", Subquery(last.values("sequence")[:1]), Subquery(last.values("hash")[:1]))
+    end = {pk: (sequence or 0, said or "") for pk, sequence, said in ends}
+    for entry in entries:
+        sequence, entry.previous_hash = end[entry.incident_id]
+        entry.sequence = sequence + 1
+        entry.hash = entry_hash(entry)
+        end[entry.incident_id] = entry.sequence, entry.hash
+    TimelineEntry.objects.bulk_create(entries)
 
 
 def verify(incident: Incident) -> list[str]:

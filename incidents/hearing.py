@@ -5,14 +5,21 @@ Each receiver writes rows of its own in the transaction of the news.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from django.db.models import Q
+from django.utils import timezone
+
 from contacts import news as escalation_news
 from contacts import subjects
 from contacts.models import Escalation
 from core.models import User
-from incidents import access
+from deployments import news as deployment_news
+from deployments.models import Deployment
+from incidents import access, chain, timeline
 from incidents.actions import joined, work
 from incidents.actions.writing import note_that
-from incidents.models import Incident, IncidentOperation
+from incidents.models import Incident, IncidentOperation, TimelineEntry
 from incidents.timeline import Kind, Source
 from operations import events
 from operations.models import Event
@@ -29,19 +36,39 @@ SUBJECT = Incident._meta.label_lower
 @events.receiver
 def hear_escalation(event: Event) -> None:
     """Each step of its escalation stands on the timeline; an answer to it answers the incident."""
-    if event.name not in (*TOLD, escalation_news.ESCALATION_ACKNOWLEDGED):
-        return
-    if event.data.get("subject_type") != SUBJECT:
-        return
-    incident = Incident.objects.filter(pk=event.data.get("subject_id")).first()
-    if incident is None:
-        return
-    said, actor = str(event.data.get("sentence") or event.sentence), str(event.data.get("actor") or "")
-    if event.name == escalation_news.ESCALATION_ACKNOWLEDGED:
-        _answered(incident, event, actor)
-        return
-    source = Source.PERSON if actor else Source.PORTAL
-    note_that(incident, said, by=None, kind=Kind.ESCALATION, source=source, actor=actor, url=event.url)
+    if event.name != escalation_news.ESCALATION_ACKNOWLEDGED:
+        hear_escalations([event])
+    elif event.data.get("subject_type") == SUBJECT:
+        incident = Incident.objects.filter(pk=event.data.get("subject_id")).first()
+        if incident is not None:
+            _answered(incident, event, str(event.data.get("actor") or ""))
+
+
+@events.takes_many(hear_escalation)
+def hear_escalations(news: Sequence[Event]) -> None:
+    """As the engine tells of them: many steps at once, each of another escalation."""
+    for event in news:
+        if event.name == escalation_news.ESCALATION_ACKNOWLEDGED:
+            hear_escalation(event)
+    told = [event for event in news if event.name in TOLD and event.data.get("subject_type") == SUBJECT]
+    subjects_of = {event.data.get("subject_id") for event in told}
+    there = set(Incident.objects.filter(pk__in=subjects_of).values_list("pk", flat=True)) if told else set()
+    if entries := [_entry(event) for event in told if event.data.get("subject_id") in there]:
+        chain.append(entries)
+
+
+def _entry(event: Event) -> TimelineEntry:
+    actor, now = str(event.data.get("actor") or ""), timezone.now()
+    return TimelineEntry(
+        incident_id=event.data["subject_id"],
+        at=now,
+        recorded_at=now,
+        kind=Kind.ESCALATION,
+        source=Source.PERSON if actor else Source.PORTAL,
+        actor=(actor or timeline.PORTAL)[: timeline.LONGEST_ACTOR],
+        text=str(event.data.get("sentence") or event.sentence),
+        url=event.url[: timeline.LONGEST_URL],
+    )
 
 
 def _answered(incident: Incident, event: Event, actor: str) -> None:
@@ -67,6 +94,22 @@ def hear_operation(event: Event) -> None:
     operation = event.operation if event.name == events.OPERATION_ENDED else None
     if operation is not None and IncidentOperation.objects.filter(operation=operation, noted=False).exists():
         joined.note_ended(operation)
+
+
+@events.receiver
+def hear_deployment(event: Event) -> None:
+    """Deployments to the place of an open incident, and those that name one, stand on its timeline; what was started
+    from it stands there already."""
+    if event.name not in deployment_news.TOLD or event.subject_id is None:
+        return
+    row = Deployment.objects.with_place().filter(pk=event.subject_id).first()
+    if row is None:
+        return
+    environment = row.environment
+    here = Q(service=environment.service_id) & (Q(environment=None) | Q(environment=environment))
+    for incident in Incident.objects.open().filter(here | Q(number=row.incident or None)).order_by("pk"):
+        if not IncidentOperation.objects.filter(incident=incident, operation=event.operation).exists():
+            note_that(incident, event.sentence, by=None, kind=Kind.OPERATION, source=Source.PORTAL, url=event.url)
 
 
 def _may_act(user: User, pk: int) -> bool:

@@ -101,7 +101,7 @@ def for_page(user: User) -> QuerySet[Incident]:
             page_updates=ArraySubquery(
                 Update.objects.filter(incident=pk)
                 .order_by("-at")
-                .values(json=JSONObject(text="text", audience="audience", at=Extract(F("at"), "epoch")))[:3]
+                .values(json=JSONObject(text="text", audience="audience", at=_epoch("at")))[:3]
             ),
             page_parent=ArraySubquery(visible.filter(pk=OuterRef("parent_id")).values(json=brief)),
             page_merged_into=ArraySubquery(visible.filter(pk=OuterRef("merged_into_id")).values(json=brief)),
@@ -127,7 +127,7 @@ def load_escalation(incident: Incident) -> Escalation | None:
                             position="position",
                             sentence="sentence",
                             outcome="outcome",
-                            at=Extract("at", "epoch"),
+                            at=_epoch("at"),
                         )
                     )[:MOST_RUNS]
                 )
@@ -137,6 +137,11 @@ def load_escalation(incident: Incident) -> Escalation | None:
         )
         incident.__dict__["page_escalation"] = found
     return incident.__dict__["page_escalation"]
+
+
+def _epoch(field: str) -> Extract:
+    """A moment inside an object of JSON. Without the zone Django counts from 1970 as the reader's clock had it."""
+    return Extract(field, "epoch", tzinfo=UTC)
 
 
 def moment(seconds: float | None) -> datetime | None:

@@ -31,7 +31,7 @@ from django.db.models import (
     When,
     Window,
 )
-from django.db.models.functions import Coalesce, Lower, Trim, TruncMonth
+from django.db.models.functions import Coalesce, Greatest, Lower, Trim, TruncMonth
 from django.utils import timezone
 
 from backups.models import Restore
@@ -246,7 +246,7 @@ def _time(report: Report) -> None:
     figures = {
         f"{name}_{word}": kind
         for name, end in (("acknowledge", "acknowledged_at"), ("recover", "resolved_at"))
-        for word, kind in _kinds(ExpressionWrapper(F(end) - F("declared_at"), output_field=DurationField()))
+        for word, kind in _kinds(_since_declared(end))
     }
     rows = in_month(report.month, report.service)
     report.overall = _speed(None, rows.aggregate(**figures))
@@ -254,7 +254,14 @@ def _time(report: Report) -> None:
     report.speeds = [_speed(row["rank"], row) for row in by_rank]
 
 
-def _kinds(span: ExpressionWrapper) -> list[tuple[str, Aggregate]]:
+def _since_declared(end: str) -> Case:
+    """Never negative: what was over before it was declared took no time."""
+    span = ExpressionWrapper(Greatest(F(end), F("declared_at")) - F("declared_at"), output_field=DurationField())
+    # Of two values PostgreSQL takes the one that is there: what is not over yet has no span.
+    return Case(When(**{f"{end}__isnull": False}, then=span), output_field=DurationField())
+
+
+def _kinds(span: Case) -> list[tuple[str, Aggregate]]:
     return [("median", Percentile(span, 0.5)), ("p90", Percentile(span, 0.9)), ("worst", Max(span))]
 
 

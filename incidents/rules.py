@@ -22,8 +22,9 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from catalog.models import Service, Severity
+from contacts import notifying
 from contacts.actions import escalation as escalations
-from contacts.models import Escalation
+from contacts.models import Escalation, Notification, StepRun
 from incidents import causes
 from incidents.actions import escalating, relate, work
 from incidents.actions.declare import declare
@@ -37,6 +38,7 @@ from operations.models import Event
 logger = logging.getLogger(__name__)
 
 MOST_TRIES = 5
+PAUSES = tuple(timedelta(seconds=seconds) for seconds in (10, 60, 600, 3600))
 AT_ONCE = 200
 # Causes of one service that show within this time share a page.
 TOGETHER = timedelta(minutes=10)
@@ -65,7 +67,8 @@ def work_off(limit: int = AT_ONCE) -> int:
 def _next() -> bool:
     """One piece of news, in a transaction of its own."""
     with _alone() as mine:
-        kept = CauseNews.objects.select_related("event__operation").order_by("tries", "pk").first() if mine else None
+        due = CauseNews.objects.filter(due_at__lte=timezone.now()).select_related("event__operation")
+        kept = due.order_by("tries", "pk").first() if mine else None
         if kept is None:
             return False
         try:
@@ -83,13 +86,21 @@ def _next() -> bool:
 
 
 def _put_back(kept: CauseNews) -> None:
-    """Try it again after the others; in the end the log has it."""
+    """Try it again later, with growing pauses: what stands in the way may pass. In the end people are told."""
     kept.tries += 1
     logger.exception("the rules could not take %s (try %s of %s)", kept.event, kept.tries, MOST_TRIES)
-    if kept.tries >= MOST_TRIES:
-        kept.delete()
-    else:
-        kept.save(update_fields=["tries"])
+    if kept.tries < MOST_TRIES:
+        kept.due_at = timezone.now() + PAUSES[kept.tries - 1]
+        kept.save(update_fields=["tries", "due_at"])
+        return
+    notifying.notify_administrators(
+        key=f"cause-news:{kept.pk}",
+        subject="A cause could not be looked at",
+        body=f"{kept.event.sentence} The rules failed {MOST_TRIES} times; the log of the portal says why.",
+        url=kept.event.url,
+        urgency=Notification.Urgency.PAGE,
+    )
+    kept.delete()
 
 
 @contextmanager
@@ -109,10 +120,20 @@ def look_at_recovery_points(now: datetime | None = None) -> int:
     known = set(Cause.objects.filter(gone_at=None, key__in=[each.key for each in found]).values_list("key", flat=True))
     for sighting in found:
         if sighting.bad or sighting.key in known:
-            with _alone() as mine:
-                if mine:
-                    take(sighting)
+            _take_alone(sighting)
     return sum(sighting.bad for sighting in found)
+
+
+def _take_alone(sighting: Sighting) -> None:
+    """One that goes wrong is looked at again the next time and holds up no other."""
+    try:
+        with _alone() as mine:
+            if mine:
+                take(sighting)
+    except Exception:
+        if connection.connection is None or connection.connection.closed:
+            raise
+        logger.exception("the rules could not take %s", sighting.key)
 
 
 # -- one sighting ------------------------------------------------------------------------------------------------------
@@ -172,9 +193,17 @@ def _open_or_reopen(cause: Cause, sighting: Sighting, rule: CauseRule, now: date
             return  # somebody has resolved it though it lasts: that counts for the quiet time
         if before.state == CoreState.RESOLVED:
             cause.first_at = now
-            work.reopen(before, by=None, reason=sighting.sentence, actor=_actor(rule), page=False)
+            work.reopen(before, by=None, reason=sighting.sentence, actor=_actor(rule), page=not _was_heard_of(before))
             return
     cause.incident = _opened(cause, sighting, rule, now)
+
+
+def _was_heard_of(incident: Incident) -> bool:
+    """Whether anybody was told of it or answered; quiet is only for those who know."""
+    if incident.acknowledged_at is not None:
+        return True
+    runs = StepRun.objects.filter(escalation__in=Escalation.objects.of(incident))
+    return runs.exclude(outcome=StepRun.Outcome.NOBODY).exists()
 
 
 def _actor(rule: CauseRule) -> str:

@@ -9,6 +9,7 @@ from incidents import (
     views_report,
     views_restore,
     views_review,
+    views_rollback,
     views_status,
     views_updates,
 )
@@ -28,6 +29,7 @@ urlpatterns: list[URLPattern] = [
     path(f"{ONE}restore/<int:archive>/", site.admin_view(views_restore.confirm), name="incidents-restore-confirm"),
     path(f"{ONE}backup/", site.admin_view(views_restore.back_up), name="incidents-backup"),
     path(f"{ONE}restore/<int:restore>/undo/", site.admin_view(views_restore.undo), name="incidents-undo"),
+    path(f"{ONE}rollback/<int:environment>/", site.admin_view(views_rollback.roll_back), name="incidents-rollback"),
     path("incidents/report/", views_report.month, name="incidents-report"),
     path("incidents/<int:pk>/update/", views_updates.update_page, name="incidents-update"),
     path("incidents/<int:pk>/review/", views_review.review_page, name="incidents-review"),

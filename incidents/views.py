@@ -18,13 +18,14 @@ from core.buttons import KEY_FIELD, new_key, signed_in
 from core.environments import ALL_ENVIRONMENTS
 from core.exceptions import PortalError
 from core.links import list_url, page_url
+from incidents import access, page
 from incidents import around as surroundings
-from incidents import page
 from incidents.actions import evidence as evidence_actions
 from incidents.actions import work
 from incidents.buttons import rights_of
 from incidents.forms import CorrectForm, EvidenceForm, NoteForm
 from incidents.models import Evidence, Incident, TimelineEntry
+from incidents.suspects import suspects
 
 View = Callable[..., HttpResponse]
 
@@ -221,10 +222,15 @@ def download(request: HttpRequest, pk: int, evidence: int) -> HttpResponse:
 # -- what stands beside it --------------------------------------------------------------------------------------------
 
 
+MOST_SUSPECTS = 6
+
+
 def beside(request: HttpRequest, pk: int) -> HttpResponse:
     """Who is on call, and what changed around the start: read apart, so that the page itself comes at once."""
     incident = visible(request, pk)
     found = {"oncall": on_call_for(incident), "around": surroundings.around(incident)}
+    found["suspects"] = suspects(incident)[:MOST_SUSPECTS]
+    found["may_roll_back"] = access.may_roll_back_from(signed_in(request), incident)
     if getattr(request, "htmx", False):
         return TemplateResponse(request, "incidents/partials/beside.html", {"incident": incident, **found})
     title = "On call, and what changed"

@@ -81,7 +81,7 @@ def confirm(request: HttpRequest, pk: int, archive: int) -> HttpResponse:
         raise PermissionDenied("Working alone on an incident, you may restore databases of its service only.")
     initial = {"reason": f"{incident.number} {incident.shown_title}"}
     form = RestoreForm(request.POST or None, archive=found, initial=initial)
-    return _confirmed(
+    return confirmed(
         request,
         form,
         lambda key, error="": _page(request, incident, found, form, key, error),
@@ -89,7 +89,7 @@ def confirm(request: HttpRequest, pk: int, archive: int) -> HttpResponse:
     )
 
 
-def _confirmed(
+def confirmed(
     request: HttpRequest, form: Form, page: Callable[..., HttpResponse], start: Callable[[str], Operation]
 ) -> HttpResponse:
     """One key, one operation. What is wrong comes back on the page, with what was typed."""
@@ -153,7 +153,7 @@ def back_up(request: HttpRequest, pk: int) -> HttpResponse:
         "consequence": "The database is read and nothing in it is changed. The archive stands on the timeline of "
         f"{incident.number}.",
     }
-    return _confirmed(
+    return confirmed(
         request,
         form,
         lambda key, error="": _plain(request, incident, form, key, error, **more),
@@ -188,7 +188,7 @@ def undo(request: HttpRequest, pk: int, restore: int) -> HttpResponse:
         "consequence": f"{found.into_database} becomes again what it was before “{found}”. What was written since is "
         f"no longer in it; the restored database is kept aside. It stands on the timeline of {incident.number}.",
     }
-    return _confirmed(
+    return confirmed(
         request,
         form,
         lambda key, error="": _plain(request, incident, form, key, error, **more),

@@ -17,6 +17,7 @@ from django.utils.feedgenerator import Rss201rev2Feed
 from django.views.decorators.http import require_safe
 
 from incidents import status_page
+from incidents.actions.writing import CONTROL
 
 CACHING = "public, max-age=30, stale-if-error=600"
 FEED_ITEMS = 50
@@ -89,9 +90,9 @@ def feed(request: HttpRequest) -> HttpResponse:
     )
     for each, word in status_page.news(shot)[:FEED_ITEMS]:
         rss.add_item(
-            title=f"{each.title}: {word.status}",
+            title=CONTROL.sub("", f"{each.title}: {word.status}"),
             link=f"{here}{reverse('status-history')}#disturbance-{each.pk}",
-            description=word.text,
+            description=CONTROL.sub("", word.text),
             pubdate=word.at,
             unique_id=f"update-{word.pk}@{home}",
             unique_id_is_permalink=False,

@@ -73,6 +73,7 @@ INSTALLED_APPS = [
     "backups.apps.BackupsConfig",
     "webhooks.apps.WebhooksConfig",
     "survival.apps.SurvivalConfig",
+    "deployments.apps.DeploymentsConfig",
     "incidents.apps.IncidentsConfig",
     "opsportal.apps.OpsportalConfig",
     "django.contrib.admin.apps.SimpleAdminConfig",

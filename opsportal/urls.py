@@ -12,5 +12,7 @@ urlpatterns = [
     path("", include("survival.urls")),
     path("", include("contacts.urls")),
     path("", include("incidents.urls")),
+    path("", include("deployments.urls")),
+    path("hooks/ci/", include("deployments.ci_urls")),
     path("", site.urls),
 ]

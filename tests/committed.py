@@ -38,6 +38,20 @@ INCIDENT_TABLES = (
     "incidents_stage",
     "incidents_workflow",
 )
+DEPLOYMENT_TABLES = (
+    "deployments_configurationchange",
+    "deployments_livestate",
+    "deployments_approval",
+    "deployments_gate",
+    "deployments_deployment",
+    "deployments_scan",
+    "deployments_release",
+    "deployments_freezewindow",
+    "deployments_deploymentprofile",
+    "deployments_checklistitem",
+    "deployments_checklisttemplate",
+    "deployments_releaserules",
+)
 CONTACT_TABLES = (
     "contacts_attempt",
     "contacts_notification",
@@ -72,6 +86,7 @@ refer to these, belong before them."""
 ENGINE_TABLES = (
     *INCIDENT_TABLES,
     *CONTACT_TABLES,
+    *DEPLOYMENT_TABLES,
     "webhooks_delivery",
     "webhooks_webhook",
     "operations_event",

@@ -8,7 +8,9 @@ from django.apps import apps
 from django.utils import timezone
 
 from backups.models import Archive, Plan
+from core.roles import PORTAL_APPS
 from operations.models import Operation, Slot
+from tests.deployments import factories as releases
 from tests.factories import (
     ArchiveFactory,
     OperationFactory,
@@ -19,6 +21,7 @@ from tests.factories import (
 )
 
 HOUR = timedelta(hours=1)
+RED = {"name": "Health", "good": False, "sentence": "It does not answer.", "decides": True}
 
 
 def pages(plan: Plan) -> dict[str, str]:
@@ -86,13 +89,71 @@ def confirm_pages(plan: Plan) -> dict[str, str]:
     }
 
 
+def deployment_pages() -> dict[str, str]:
+    """Every page of deployments, with something on it. The environments are to be deployed to by a driver on paper."""
+    archive = ArchiveFactory()
+    live = releases.LiveFactory(deployment__archive=archive, deployment__rollback_of=None)
+    place, release = live.environment, live.release
+    operation = OperationFactory(state=Operation.State.RUNNING, procedure="deployments.deploy")
+    busy = releases.LiveFactory()
+    running = releases.DeploymentFactory(environment=busy.environment, state="running", operation=operation)
+    asked = {"environment": place, "release": release, "state": "waiting"}
+    kept = releases.DeploymentFactory(**asked, frozen={"approvals": 1})
+    gate = releases.GateFactory(deployment=kept)
+    ready = releases.DeploymentFactory(**asked)
+    suspect = releases.LiveFactory(deployment__state="suspect", deployment__checks=[RED])
+    emergency = releases.DeploymentFactory(environment=place, release=release, emergency=True, review_needed=True)
+    unseen = releases.ProfileFactory()
+    schema = releases.ReleaseFactory(service=place.service, changes_schema=True)
+    releases.ScanFactory(release=schema)
+    change = releases.ChangeFactory(environment=place, operation=OperationFactory())
+    freeze, rules = releases.FreezeFactory(), releases.ReleaseRulesFactory(service=place.service)
+    board, rows, of = "/deployments/livestate/", "/deployments/deployment/", "/deployments/release/"
+    return {
+        "board": board,
+        "environment": f"{board}{live.pk}/",
+        "environment live": f"{board}{busy.pk}/live/",
+        "environment suspect": f"{board}{suspect.pk}/",
+        "deployments": rows,
+        "deployment": f"{rows}{emergency.pk}/",
+        "deployment kept": f"{rows}{kept.pk}/",
+        "deployment running": f"{rows}{running.pk}/",
+        "deployment live": f"{rows}{running.pk}/live/",
+        "deployment suspect": f"{rows}{suspect.deployment.pk}/",
+        "releases": of,
+        "release": f"{of}{schema.pk}/",
+        "changes": "/deployments/configurationchange/",
+        "change": f"/deployments/configurationchange/{change.pk}/",
+        "profiles": "/deployments/deploymentprofile/",
+        "profile": f"/deployments/deploymentprofile/{unseen.pk}/",
+        "checklists": "/deployments/checklisttemplate/",
+        "checklist": f"/deployments/checklisttemplate/{unseen.checklist.pk}/",
+        "freezes": "/deployments/freezewindow/",
+        "freeze": f"/deployments/freezewindow/{freeze.pk}/",
+        "rules": f"/deployments/releaserules/{rules.pk}/",
+        "calendar": "/deployments/calendar/",
+        "deploy": f"{board}{live.pk}/do/deploy/",
+        "roll_back": f"{board}{live.pk}/do/roll_back/",
+        "restart": f"{board}{live.pk}/do/restart/",
+        "scale": f"{board}{live.pk}/do/scale/",
+        "set": f"{board}{live.pk}/do/set/",
+        "clean_up": f"{board}{live.pk}/do/clean_up/",
+        "start": f"{rows}{ready.pk}/do/start/",
+        "withdraw": f"{rows}{ready.pk}/do/withdraw/",
+        "approve": f"{rows}{kept.pk}/do/approve/",
+        "refuse": f"{rows}{kept.pk}/do/refuse/",
+        "review": f"{rows}{emergency.pk}/do/review/",
+        "confirm": f"{rows}{kept.pk}/do/confirm-{gate.pk}/",
+        "fail": f"{rows}{kept.pk}/do/fail-{gate.pk}/",
+        "attach_scan": f"{of}{schema.pk}/do/attach_scan/",
+        "migration_tested": f"{of}{schema.pk}/do/migration_tested/",
+        "withdraw release": f"{of}{schema.pk}/do/withdraw/",
+    }
+
+
 def fingerprint() -> dict[str, list[tuple[object, ...]]]:
     """Every row of the portal's own tables, so that "nothing changed" means nothing."""
-    models = [
-        model
-        for label in ("backups", "operations", "catalog", "contacts", "webhooks", "survival", "incidents")
-        for model in apps.get_app_config(label).get_models()
-    ]
+    models = [model for label in PORTAL_APPS if label != "core" for model in apps.get_app_config(label).get_models()]
     return {model._meta.label: sorted(model.objects.values_list(), key=repr) for model in models}
 
 

@@ -18,6 +18,7 @@ from core.roles import Role
 from operations.models import Slot
 from tests import factories
 from tests.contacts import factories as contacts
+from tests.deployments import factories as deployments
 from tests.incidents import factories as incidents
 from tests.pages import counted
 
@@ -74,6 +75,15 @@ def update(number: int) -> None:
     row.channels.add(contacts.ChannelFactory(), contacts.ChannelFactory())
 
 
+def board_line(number: int) -> None:
+    """An environment in which something is live, something is at work, something waits, and one nobody has seen."""
+    live = deployments.LiveFactory()
+    operation = factories.OperationFactory(state="running")
+    deployments.DeploymentFactory(environment=live.environment, state="running", operation=operation)
+    deployments.DeploymentFactory(environment=live.environment, state="waiting")
+    deployments.ProfileFactory()
+
+
 # A row of each kind of list, every one with relations of its own.
 MAKERS: dict[str, Callable[[int], object]] = {
     "auditlog.LogEntry": lambda n: factories.PlanFactory(),
@@ -110,6 +120,16 @@ MAKERS: dict[str, Callable[[int], object]] = {
     ),
     "core.ApiToken": lambda n: factories.ApiTokenFactory(),
     "core.User": lambda n: factories.PersonFactory(role=Role.OPERATOR),
+    "deployments.ChecklistTemplate": lambda n: deployments.ProfileFactory().checklist,
+    "deployments.ConfigurationChange": lambda n: deployments.ChangeFactory(operation=factories.OperationFactory()),
+    "deployments.Deployment": lambda n: deployments.DeploymentFactory(),
+    "deployments.DeploymentProfile": lambda n: deployments.ProfileFactory(
+        host=factories.HostFactory(name=f"host-{n}"), backup_plan=factories.PlanFactory()
+    ),
+    "deployments.FreezeWindow": lambda n: deployments.FreezeFactory(service=factories.ServiceFactory()),
+    "deployments.LiveState": board_line,
+    "deployments.Release": lambda n: deployments.LiveFactory().release,
+    "deployments.ReleaseRules": lambda n: deployments.ReleaseRulesFactory(),
     "incidents.ActionItem": lambda n: incidents.ActionItemFactory(owner=contacts.ContactFactory()),
     "incidents.CauseRule": lambda n: incidents.CauseRuleFactory(service=factories.ServiceFactory()),
     "incidents.Incident": lambda n: incidents.IncidentFactory(),

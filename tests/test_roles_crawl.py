@@ -21,6 +21,8 @@ from backups import actions
 from catalog.models import ServiceControlCommands, Severity
 from core.models import User
 from core.roles import ROLES, Role
+from deployments.drivers import DRIVERS
+from tests.deployments.paper import PaperDriver
 from tests.factories import (
     ApiTokenFactory,
     BreakGlassFactory,
@@ -32,7 +34,7 @@ from tests.factories import (
     SecondPlaceFactory,
     browser,
 )
-from tests.furnished import confirm_pages, fingerprint, pages
+from tests.furnished import confirm_pages, deployment_pages, fingerprint, pages
 from tests.pages import Form, page_of
 
 # So many objects of a kind are looked at; of each filter and each order of a list, one.
@@ -57,11 +59,13 @@ class Walk:
 
 
 @pytest.fixture
-def furnished(db) -> None:
+def furnished(db, monkeypatch) -> None:
     """Something behind every item of the navigation."""
+    monkeypatch.setitem(DRIVERS, "blue_green", PaperDriver)
     plan = actions.save_plan(PlanFactory(keep_days=7), cron="0 2 * * *", misfire="latest", enabled=True)
     pages(plan)
     confirm_pages(plan)
+    deployment_pages()
     environment = plan.target.component.environment
     commands = {"start": ["true"], "stop": ["true"], "status": ["true"]}
     ServiceControlCommands.objects.create(environment=environment, **commands)
@@ -148,20 +152,29 @@ def test_every_link_leads_somewhere_and_no_page_writes(furnished, role):
         assert {f"admin:catalog_{kind}_{page}" for page in ("changelist", "detail")} <= names
     for kind in ("secondplace", "portalbackup", "cardcopy", "breakglass"):
         assert f"admin:survival_{kind}_detail" in names
+    for kind in ("livestate", "deployment", "release", "configurationchange", "deploymentprofile", "freezewindow"):
+        assert {f"admin:deployments_{kind}_{page}" for page in ("changelist", "detail")} <= names
+    assert "deployments-calendar" in names
     assert {"health-status", "offline-card", "admin:core_apitoken_changelist"} <= names
     assert {"admin:webhooks_webhook_detail", "admin:webhooks_delivery_detail", "admin:operations_event_detail"} <= names
     assert ("admin:core_apitoken_new" in names) == (role in (Role.RESPONDER, Role.OPERATOR, Role.ADMINISTRATOR))
-    buttons = {match[1] for address in found.visited if (match := re.search(r"/do/(\w+)/", address))}
+    buttons = {match[1] for address in found.visited if (match := re.search(r"/do/([\w-]+)/", address))}
     may_act = role in (Role.OPERATOR, Role.ADMINISTRATOR)
     responds = role in (Role.RESPONDER, Role.OPERATOR, Role.ADMINISTRATOR)
-    assert responds or not buttons
+    decides = role in (Role.APPROVER, Role.ADMINISTRATOR)
+    assert responds or decides or not buttons
+    assert ({"approve", "refuse", "review"} <= buttons) == decides
+    assert role != Role.APPROVER or buttons == {"approve", "refuse", "review"}
+    deploying = {"deploy", "roll_back", "restart", "scale", "set", "clean_up", "start", "attach_scan"}
+    assert deploying <= buttons if may_act else not deploying & buttons, role
     assert bool({"back_up", "prune", "restore", "cancel"} & buttons) == may_act
     if may_act:
         expected = "back_up prune restore verify keep let_go undo drop retry continue mark_done take_over cancel"
         assert set(expected.split()) <= buttons
     assert ({"confirm_key", "end"} <= buttons) == (role == Role.ADMINISTRATOR)
     edits = {name for name in names if name.endswith(("_add", "_change", "_delete"))} - {"admin:password_change"}
-    foreign = {name for name in edits if not name.startswith(("admin:contacts_", "admin:incidents_"))}
+    everyday = ("admin:contacts_", "admin:incidents_", "admin:deployments_release_add")
+    foreign = {name for name in edits if not name.startswith(everyday)}
     assert bool(foreign) == (role == Role.ADMINISTRATOR)
     assert responds or not edits
     if role == Role.OPERATOR:  # the directory, and what everybody writes who responds
@@ -193,7 +206,7 @@ def sent(found: Walk) -> Iterator[Form]:
             yield form
 
 
-DOING = re.compile(r"/(do/\w+|add|change|delete|new|first|first/test|pick|changes|declare|edit|import|update)/$")
+DOING = re.compile(r"/(do/[\w-]+|add|change|delete|new|first|first/test|pick|changes|declare|edit|import|update)/$")
 
 
 def test_no_page_that_does_something_is_open_to_those_who_are_not_led_there(furnished):

@@ -155,6 +155,7 @@ class EscalationAdmin(ReadOnlyAdmin):
         shown = obj.notifications.select_related("contact", "channel").order_by("pk")
         return {
             "escalation": obj,
+            "open": subjects.may_act(signed_in(request), obj),
             "rungs": _rungs(obj, ladder, runs),
             "earlier": [run for run in runs if run.round != obj.round],
             "has_ladder": bool(ladder.steps),

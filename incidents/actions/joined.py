@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 
 from backups import actions as backups
 from backups.models import Archive, Plan, Restore
+from catalog.models import Environment
 from core.templatetags.portal import human_duration
+from deployments.actions import rollback as rollbacks
 from incidents import access, measures, timeline
 from incidents.actions.writing import changing, demand, not_ended
 from incidents.models import Incident, IncidentOperation
@@ -82,6 +84,20 @@ def take_backup(incident: Incident, plan: Plan, *, by: User, reason: str = "", k
         ),
         reason,
     )
+
+
+def roll_back(incident: Incident, environment: Environment, *, by: User, reason: str, **wish: Any) -> Operation:
+    """Go back to an earlier release because of this incident. Raises what a rollback raises."""
+    demand(access.may_roll_back_from(by, incident, environment.service_id))
+
+    def request(why: str) -> Operation:
+        row = rollbacks.request_rollback(
+            environment, by=by, reason=why, incident=incident.number, trigger=INCIDENT, **wish
+        )
+        assert row.operation is not None
+        return row.operation
+
+    return _start(incident, by, request, reason)
 
 
 def _start(incident: Incident, by: User, request: Callable[[str], Operation], reason: str) -> Operation:

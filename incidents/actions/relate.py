@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from contacts.models import Escalation
 from incidents import access, news, status_page
-from incidents.actions import escalating
-from incidents.actions.writing import changing, demand, demand_text, not_closed, not_merged, note_that
+from incidents.actions import escalating, triage
+from incidents.actions.writing import changing, demand, demand_text, not_closed, not_ended, not_merged, note_that
 from incidents.exceptions import IncidentError
 from incidents.models import Audience, Cause, CoreState, Incident, PublicStatus, Update
 from incidents.timeline import Kind
 
 if TYPE_CHECKING:
     from core.models import User
+
+PARENTS = "incidents.parents"
 
 
 def merge(incident: Incident, into: Incident, *, reason: str, by: User) -> Incident:
@@ -33,7 +35,9 @@ def merge(incident: Incident, into: Incident, *, reason: str, by: User) -> Incid
     with changing(first) as one, changing(second) as other:
         row, goal = (one, other) if one.pk == incident.pk else (other, one)
         not_closed(row)
-        not_closed(goal)
+        not_merged(goal)
+        not_ended(goal)
+        was_answered = row.acknowledged_at is not None
         now = timezone.now()
         row.state, row.merged_into = CoreState.CLOSED, goal
         row.resolved_at, row.closed_at = row.resolved_at or now, now
@@ -42,10 +46,21 @@ def merge(incident: Incident, into: Incident, *, reason: str, by: User) -> Incid
         row.save()
         Cause.objects.filter(incident=row).update(incident=goal)
         note_that(row, f"Merged into {goal.number}: {reason}", by=by, url=goal.get_absolute_url())
-        note_that(goal, f"{row.number} was merged into this one: {reason}", by=by, url=row.get_absolute_url())
+        why = "" if row.confidential and not goal.confidential else f": {reason}"  # what was confidential stays so
+        note_that(goal, f"{row.number} was merged into this one{why}", by=by, url=row.get_absolute_url())
         news.tell(news.MERGED, row, f"merged into {goal.number}", by=by, into=goal.number)
         escalating.stop(row, ending=Escalation.Ending.WITHDRAWN, by=by)
+        if not was_answered:
+            _take_over_severity(row, goal, by=by)
         return row
+
+
+def _take_over_severity(row: Incident, goal: Incident, *, by: User) -> None:
+    """What nobody has answered keeps its gravity: the goal becomes as grave, and those of that row are told."""
+    if row.severity is None or row.service_id != goal.service_id:
+        return
+    if goal.severity is None or row.severity.is_worse_than(goal.severity):
+        triage.change_severity(goal, row.severity, reason=f"{row.number} was merged into it", by=by)
 
 
 def _hand_over_public(row: Incident, goal: Incident, *, by: User) -> None:
@@ -75,7 +90,15 @@ def _hand_over_public(row: Incident, goal: Incident, *, by: User) -> None:
 def set_parent(incident: Incident, parent: Incident | None, *, by: User) -> Incident:
     """It is a part of another one; None makes it stand alone."""
     demand(access.may_work(by, incident) and (parent is None or access.may_see(by, parent)))
+    with transaction.atomic(), connection.cursor() as cursor:
+        # One at a time, whichever incidents they are about: else two of them could close a circle.
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [PARENTS])
+        return _set_parent(incident, parent, by=by)
+
+
+def _set_parent(incident: Incident, parent: Incident | None, *, by: User) -> Incident:
     if parent is not None:
+        parent = Incident.objects.get(pk=parent.pk)
         _no_circle(incident, parent)
     with changing(incident) as row:
         not_merged(row)

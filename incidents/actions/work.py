@@ -152,7 +152,7 @@ def resolve(
         now = timezone.now()
         row.resolved_at = _moment(row, at, now)
         if by is not None:  # who ends it has answered it
-            row.acknowledged_at = row.acknowledged_at or now
+            row.acknowledged_at = row.acknowledged_at or max(row.resolved_at, row.declared_at)
         row.state, row.update_due_at = CoreState.RESOLVED, None
         _follow(row)
         text = text.replace("\0", "").strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 SEARCHED = ("number", "title", "description", "root_cause", "resolution")
 LONGEST_QUOTE = 200
+# What no feed and no file can hold, and nobody means to write; line ends and tabs stay.
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 
 
 @contextmanager
@@ -76,7 +79,7 @@ def not_closed(incident: Incident) -> None:
 
 def demand_text(text: str, what: str) -> str:
     """The text without blanks around it. Raises IncidentError when there is none."""
-    text = text.replace("\0", "").strip()
+    text = CONTROL.sub("", text).strip()
     if not text:
         raise IncidentError(what)
     return text

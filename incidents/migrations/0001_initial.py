@@ -32,6 +32,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('event', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='+', serialize=False, to='operations.event')),
                 ('tries', models.PositiveSmallIntegerField(default=0)),
+                ('due_at', models.DateTimeField(default=django.utils.timezone.now, help_text='When it is tried.')),
             ],
         ),
         migrations.CreateModel(
@@ -60,7 +61,7 @@ class Migration(migrations.Migration):
             name='CauseRule',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('cause', models.CharField(choices=[('backup-failed', 'A backup failed'), ('slots-missed', 'Due times of a schedule were missed'), ('rpo-breached', 'A restore point is older than the RPO'), ('restore-failed', 'A restore failed'), ('archive-damaged', 'An archive is damaged or missing'), ('operation-errored', 'An operation broke off for an unknown reason')], max_length=20)),
+                ('cause', models.CharField(choices=[('backup-failed', 'A backup failed'), ('slots-missed', 'Due times of a schedule were missed'), ('rpo-breached', 'A restore point is older than the RPO'), ('restore-failed', 'A restore failed'), ('archive-damaged', 'An archive is damaged or missing'), ('deployment-failed', 'A deployment to production failed'), ('operation-errored', 'An operation broke off for an unknown reason')], max_length=20)),
                 ('enabled', models.BooleanField(default=True)),
                 ('rank', models.PositiveSmallIntegerField(default=2, help_text='The severity of the service with this rank, or the next milder one. 1 is the worst.', validators=[django.core.validators.MinValueValidator(1)])),
                 ('after', models.PositiveSmallIntegerField(default=1, help_text='How often it must happen in a row before it opens one.', validators=[django.core.validators.MinValueValidator(1)])),

@@ -243,6 +243,7 @@ class CauseNews(models.Model):
 
     event = models.OneToOneField(Event, on_delete=models.CASCADE, primary_key=True, related_name="+")
     tries = models.PositiveSmallIntegerField(default=0)
+    due_at = models.DateTimeField(default=timezone.now, help_text="When it is tried.")
 
     def __str__(self) -> str:
         return f"{self.event} for the rules"

@@ -279,6 +279,7 @@ class CauseRule(models.Model):
         RPO_BREACHED = "rpo-breached", "A restore point is older than the RPO"
         RESTORE_FAILED = "restore-failed", "A restore failed"
         ARCHIVE_DAMAGED = "archive-damaged", "An archive is damaged or missing"
+        DEPLOYMENT_FAILED = "deployment-failed", "A deployment to production failed"
         OPERATION_ERRORED = "operation-errored", "An operation broke off for an unknown reason"
 
     cause = models.CharField(max_length=20, choices=Cause)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +17,6 @@ from catalog.models import (
     Host,
     Probe,
     Service,
-    ServiceControlCommands,
     Severity,
 )
 from operations.models import Schedule
@@ -26,7 +24,6 @@ from opsportal.demo import server as demo_server
 from opsportal.demo.server import Database, DemoServer
 
 ERP_SLUG, CRM_SLUG = "erp", "crm"
-SERVICE_SCRIPT = Path(__file__).with_name("service.py")
 # A laptop that was closed for a day shall still run the night's backup when it is opened.
 MAX_LATENESS = timedelta(hours=36)
 SEVERITIES = (
@@ -47,30 +44,24 @@ class Catalog:
     plans: dict[str, Plan]  # nightly, staging, weekly
 
 
-def control_argv(action: str) -> list[str]:
-    """The command that starts, stops or asks for the stand-in of the ERP application."""
-    return [sys.executable, "-I", str(SERVICE_SCRIPT), action, str(settings.DATA_DIR / "demo")]
-
-
 def secret_path(database: Database) -> Path:
     """Where the password of the database's owner is kept."""
     return Path(settings.DATA_DIR) / "target-secrets" / database.secret
 
 
-def create(server: DemoServer, system_identifier: str, server_version: str) -> Catalog:
-    """Write the catalog. Call inside a transaction, in a portal that has no services yet."""
+def create(server: DemoServer, system_identifier: str, server_version: str, erp_address: str) -> Catalog:
+    """Write the catalog; `erp_address` is host:port of the ERP's proxy.
+
+    Call inside a transaction, in a portal that has no services yet.
+    """
     host = Host.objects.create(name="localhost", address="localhost")
     storage = Storage.objects.create(name="Local archives", host=host, root=str(archives_root()))
     erp, crm = _services()
-    production = Environment.objects.create(service=erp, name="Production", slug="production", kind="production")
+    production = Environment.objects.create(
+        service=erp, name="Production", slug="production", kind="production", allowed_networks="127.0.0.1/32"
+    )
     staging = Environment.objects.create(service=erp, name="Staging", slug="staging", kind="staging")
     crm_staging = Environment.objects.create(service=crm, name="Staging", slug="staging", kind="staging")
-    ServiceControlCommands.objects.create(
-        environment=production,
-        timeout_s=30,
-        ready_timeout_s=30,
-        **{action: control_argv(action) for action in ("start", "stop", "status")},
-    )
     minutes, hours = (lambda n: timedelta(minutes=n)), (lambda n: timedelta(hours=n))
     component = Component.objects.create
     database = component(environment=production, name="Database", kind="database", rto=minutes(5), rpo=hours(24))
@@ -102,17 +93,17 @@ def create(server: DemoServer, system_identifier: str, server_version: str) -> C
         target(database_staging, demo_server.ERP_STAGING, "SELECT count(*) > 0 FROM orders"),
         target(database_crm, demo_server.CRM, "SELECT count(*) > 0 FROM accounts"),
     )
-    _probes(production, server)
+    _probes(production, server, erp_address)
     return Catalog(*targets, _plans(storage, *targets))
 
 
-def _probes(environment: Environment, server: DemoServer) -> None:
+def _probes(environment: Environment, server: DemoServer, erp_address: str) -> None:
     """Questions that this demo can answer. A restore waits for the first and must pass the second."""
 
     def probe(name: str, kind: str, use: str, **parameters: object) -> None:
         Probe.objects.create(environment=environment, name=name, kind=kind, use=use, parameters=parameters)
 
-    probe("ERP runs", "command", "ready", argv=control_argv("status"), code=0)
+    probe("ERP answers", "http", "ready", url=f"http://{erp_address}/health/ready", status=200, limit_s=2)
     where = {"host": server.host, "port": server.port, "database": demo_server.ERP.name, "user": demo_server.ERP.owner}
     secret = f"file:{secret_path(demo_server.ERP)}"
     probe("Database answers", "postgresql", "smoke", **where, password_ref=secret, connections_percent=80)

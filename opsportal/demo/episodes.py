@@ -11,7 +11,7 @@ from backups.models import Restore
 from catalog.models import DatabaseTarget
 from core.roles import Role
 from operations.models import Operation, OperationStep
-from opsportal.demo import catalog
+from opsportal.demo.deploy_story import AGENT
 from opsportal.demo.history import Teller
 from opsportal.demo.records import OP, PastOperation, PastStep
 from opsportal.demo.timeline import DAMAGED, RESTORED
@@ -116,13 +116,12 @@ def _restore_steps(teller: Teller, archive: str, target: DatabaseTarget, by_hand
     plan = teller.story.find(archive).plan
     rehearsal, archived = teller.stock.rehearsals[plan], f"{teller.folder(plan)}/{teller.shelf.names[archive]}"
     spent = 0.4 + facts.rows / 60_000
-    stop, start, status = (" ".join(catalog.control_argv(action)) for action in ("stop", "start", "status"))
 
     def said(*texts: str) -> list[tuple[str, str]]:
         return [("portal", text) for text in texts]
 
-    stopping = PastStep("stop_service", 0.3, (stop,), [("stdout", "The ERP has stopped.")])
-    starting = PastStep("start_service", 0.6, (start, status), [("stdout", "The ERP runs.")])
+    stopping = PastStep("stop_service", 0.3, (AGENT,))
+    starting = PastStep("start_service", 0.9, (AGENT, AGENT))
     if by_hand:
         stopping = PastStep(
             "stop_service",

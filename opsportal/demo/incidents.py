@@ -120,6 +120,7 @@ def _rules() -> None:
         (CauseRule.Cause.RPO_BREACHED, 2, 1),
         (CauseRule.Cause.RESTORE_FAILED, 1, 1),
         (CauseRule.Cause.ARCHIVE_DAMAGED, 2, 1),
+        (CauseRule.Cause.DEPLOYMENT_FAILED, 2, 1),
         (CauseRule.Cause.OPERATION_ERRORED, 3, 1),
     ):
         CauseRule.objects.create(cause=cause, rank=rank, after=after)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,10 +23,12 @@ from backups.storages.local import LocalStorage
 from catalog.models import DatabaseTarget
 from operations.models import Operation, Slot
 from operations.slots import slots_between
-from opsportal.demo import catalog, contacts, dumps, episodes, incidents, records, shelf, timeline
+from opsportal.demo import catalog, contacts, dumps, episodes, incidents, records, shelf, slots, timeline
+from opsportal.demo.deployments import History
 from opsportal.demo.episodes import PastRestore
 from opsportal.demo.history import Teller
 from opsportal.demo.people import Team
+from opsportal.demo.records import PastOperation
 from opsportal.demo.server import CRM, DATABASES, ERP, DemoServer
 from opsportal.demo.timeline import DAMAGED, LATE, MERGED, Backup, Outcome
 
@@ -49,14 +51,19 @@ def load(server: DemoServer, now: datetime, say: Callable[[str], None]) -> None:
     stock = dumps.make(server, story, now)
     said = dumps.damage(stock.dumped[f"night-{DAMAGED}"])
     facts = PostgreSQLEngine(bin_dir=settings.PG_BIN).inspect(dumps.connection(server, CRM))
+    say("Building the ERP's releases, and starting the one that is live ...")
+    places = slots.places(server)
+    seen = slots.bring_up(places)
     say("Writing thirty days of history ...")
     with transaction.atomic(), disable_auditlog():
         people = team.save()
-        known = catalog.create(server, facts.system_identifier, facts.version)
+        known = catalog.create(server, facts.system_identifier, facts.version, places["production"].proxy)
         teller = Teller(story, stock, known, people, known.plans, shelf.arrange(story, stock, known.plans))
-        rows = _Writer(teller, said).write()
+        history = History(teller, places)
+        rows = _Writer(teller, said, history.operations()).write()
         directory = contacts.create(known.erp.component.environment.service, people, now)
         incidents.create(teller, rows, directory, now)
+        history.write(rows, seen, now)
     (catalog.archives_root() / dumps.SCRATCH).rmdir()
     team.write_file()
 
@@ -72,6 +79,7 @@ class _Writer:
 
     teller: Teller
     damage: str
+    deployments: Sequence[PastOperation]
 
     def write(self) -> dict[str, Operation]:
         teller = self.teller
@@ -81,6 +89,7 @@ class _Writer:
         past = teller.operations()
         past.append(episodes.found_damage(teller, self.damage))
         past += [one for restore in restores for one in (restore.operation, restore.cleaned_by)]
+        past += self.deployments
         rows = records.write(past)
         self.past = {one.key: one for one in past}
         archives = self._archives(rows)

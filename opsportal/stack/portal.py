@@ -11,6 +11,7 @@ from pathlib import Path
 
 from opsportal.stack import StackError
 from opsportal.stack.environment import Wishes, portal_environment
+from opsportal.stack.erp import Erp
 from opsportal.stack.folders import CHECKOUT, DataLock, Folders, is_held, make_data_dir, read_lock
 from opsportal.stack.identity import Account
 from opsportal.stack.process import Process, Service, describe_exit, recorded
@@ -40,8 +41,9 @@ def run(say: Say) -> int:
         folders = Folders.prepare(wishes.data, account)
         with Supervisor(logs=folders.logs, register=folders.register, say=say) as supervisor:
             _check_port(supervisor, wishes)
-            _bring_up(supervisor, wishes, folders, say)
-            say(welcome(wishes, folders, time.monotonic() - begun))
+            erp = Erp.prepare(folders, wishes.port) if wishes.demo else None
+            _bring_up(supervisor, wishes, folders, erp, say)
+            say(welcome(wishes, folders, time.monotonic() - begun, erp))
             while True:
                 supervisor.check_stop()
                 supervisor.tend()
@@ -79,7 +81,7 @@ def status(say: Say) -> int:
     return 0
 
 
-def _bring_up(supervisor: Supervisor, wishes: Wishes, folders: Folders, say: Say) -> None:
+def _bring_up(supervisor: Supervisor, wishes: Wishes, folders: Folders, erp: Erp | None, say: Say) -> None:
     """Servers, schema, web and workers side by side, demo; returns when the portal is ready."""
     servers = Servers.describe(folders, portal=wishes.own_database, demo=wishes.demo, redis=wishes.own_redis)
     env = portal_environment(wishes, folders, servers, os.environ)
@@ -110,6 +112,8 @@ def _bring_up(supervisor: Supervisor, wishes: Wishes, folders: Folders, say: Say
             f"The demo could not be loaded ({describe_exit(code)}); the portal runs without. The next start retries."
             f"{lines}\n  Log: {demo.log}"
         )
+    if erp is not None:
+        supervisor.start(*erp.services())
 
 
 def _portal_services(wishes: Wishes, env: Mapping[str, str]) -> list[Service]:
@@ -198,7 +202,7 @@ def _why_not_ready(wishes: Wishes) -> str | None:
         connection.close()
 
 
-def welcome(wishes: Wishes, folders: Folders, seconds: float) -> str:
+def welcome(wishes: Wishes, folders: Folders, seconds: float, erp: Erp | None = None) -> str:
     """What a person needs once the portal is up: where it is, and as whom to sign in."""
     lines = ["", f"The ops portal is ready after {seconds:.0f} s: {wishes.address}", ""]
     sign_ins = folders.data / "demo-sign-ins.txt"
@@ -208,6 +212,8 @@ def welcome(wishes: Wishes, folders: Folders, seconds: float) -> str:
             f"  {role:<15} {user:<15} {password}" for role, user, password in [("Role", "User", "Password"), *rows]
         ]
         lines.append("")
+    if erp is not None:
+        lines.append(f"The demo's ERP: {erp.address} (staging: {erp.staging_address})")
     if not wishes.is_local:
         lines.append(f"It speaks plain HTTP on {wishes.bind}: put a proxy with TLS in front before others use it.")
     lines.append(f"Data: {folders.data}   Logs: {folders.logs}   Ctrl-C stops everything.")

@@ -22,11 +22,12 @@ from core.roles import Role
 from tests import factories
 from tests.backups.postgresql import MARK, PREFIX, run, session
 from tests.backups.shop import Shop, describe
-from tests.committed import committed_rows
+from tests.committed import DEPLOYMENT_TABLES, committed_rows
 from tests.factories import SampleDatabase
 
 # Emptied after a test with committed rows, those that refer to others first.
 TABLES = (
+    *DEPLOYMENT_TABLES,
     "webhooks_delivery",
     "webhooks_webhook",
     "operations_event",

@@ -244,3 +244,8 @@ def test_many_cost_what_one_costs():
     for _ in range(15):
         furnish()
     assert cost() == one <= 12
+
+
+def test_what_was_over_before_it_was_declared_took_no_time():
+    incident(end=-120)
+    assert built().overall.recover == reports.Times(minutes(0), minutes(0), minutes(0))

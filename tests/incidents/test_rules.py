@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
-from django.db import transaction
+from django.db import OperationalError, transaction
+from django.utils import timezone
 
 from backups import news as backup_news
 from backups.models import Archive
-from contacts.models import Escalation
+from contacts import engine
+from contacts.models import Escalation, Notification
 from incidents import causes, rules
 from incidents.actions import relate, work
 from incidents.models import Cause, CauseNews, CauseRule, Incident
@@ -49,6 +51,11 @@ def backup(plan, state, **fields):
         ArchiveFactory(plan=plan, operation=operation)
     rules.work_off()
     return operation
+
+
+def climb():
+    """The engine takes the steps that are due."""
+    engine.climb_due(50, now=timezone.now())
 
 
 @pytest.fixture
@@ -158,6 +165,7 @@ class TestRecovery:
     def test_the_same_within_the_quiet_time_reopens_it_and_pages_nobody(self, plan, failed):
         with time_machine.travel(MONDAY, tick=False) as clock:
             backup(plan, Bad)
+            climb()
             for _ in range(3):
                 clock.shift(HOUR)
                 backup(plan, Ok)
@@ -166,6 +174,16 @@ class TestRecovery:
         incident = Incident.objects.get()
         assert incident.state == "open" and Escalation.objects.count() == 1
         assert incident.timeline.filter(text__startswith="Reopened").count() == 3
+
+    def test_what_returns_before_anybody_was_told_pages(self, plan, failed):
+        """Quiet is for those who know of it."""
+        with time_machine.travel(MONDAY, tick=False) as clock:
+            for state in (Bad, Ok, Bad):
+                backup(plan, state)
+                clock.shift(MINUTE)
+            climb()
+        assert Incident.objects.get().state == "open"
+        assert Escalation.objects.count() == 2 and Notification.objects.exists()
 
     def test_later_it_is_another_one(self, plan, failed):
         with time_machine.travel(MONDAY, tick=False) as clock:
@@ -187,6 +205,7 @@ class TestRecovery:
         with time_machine.travel(MONDAY, tick=False) as clock:
             for state in (Bad, Ok, Bad):
                 backup(plan, state)
+                climb()
             clock.shift(5 * HOUR)
             assert rules.page_the_uncovered() == 0
             clock.shift(2 * HOUR)
@@ -392,9 +411,29 @@ class TestNothingIsLost:
         monkeypatch.setattr(causes, "sightings_of", fails)
         rules.work_off(limit=2)
         assert Incident.objects.count() == 1 and CauseNews.objects.get().tries == 1
-        for _ in range(rules.MOST_TRIES):
-            rules.work_off()
+        rules.work_off()
+        assert CauseNews.objects.get().tries == 1  # not again at once
+        with time_machine.travel(timezone.now(), tick=False) as clock:
+            for pause in rules.PAUSES:
+                clock.shift(pause + timedelta(seconds=1))
+                rules.work_off()
         assert not CauseNews.objects.exists() and "could not take" in caplog.text
+
+    def test_one_moment_of_trouble_loses_no_cause(self, plan, failed, monkeypatch):
+        real, times = causes.sightings_of, []
+
+        def fails_once(event):
+            times.append(event)
+            if len(times) == 1:
+                raise OperationalError("the connection is lost")
+            return real(event)
+
+        monkeypatch.setattr(causes, "sightings_of", fails_once)
+        backup(plan, Bad)
+        assert CauseNews.objects.count() == 1 and not Incident.objects.exists()
+        with time_machine.travel(timezone.now() + timedelta(seconds=11)):
+            rules.work_off()
+        assert Incident.objects.count() == 1 and not CauseNews.objects.exists()
 
     def test_half_of_what_one_piece_of_news_did_does_not_stay(self, plan, failed, monkeypatch):
         monkeypatch.setattr(rules, "note_that", lambda *args, **options: 1 / 0)
@@ -431,6 +470,7 @@ def test_thirty_days_of_faults_and_recoveries(plan, service):
                 clock.shift(timedelta(minutes=minutes))
                 rules.look_at_recovery_points()
                 rules.page_the_uncovered()
+                climb()
             faulty = day in silent or nights[day] != Ok
             for incident in Incident.objects.exclude(pk__in=opened):
                 opened.add(incident.pk)
@@ -468,3 +508,4 @@ def _one_night(plan, state, numbers, clock):
         events.operation_ended(operation)
     rules.work_off()
     rules.look_at_recovery_points()
+    climb()

@@ -260,6 +260,12 @@ def test_hostile_words_stay_words():
         assert "<img" not in text
 
 
+def test_what_no_feed_can_hold_breaks_none():
+    """Such as the soft line break of a word processor, in rows that are there already."""
+    public(public_title="Sto\x0brm", said="One\x0btwo\x1fthree")
+    assert "OneTwothree".lower() in Client().get("/status.rss").content.decode().lower()
+
+
 # -- how it is served -------------------------------------------------------------------------------------------------
 
 

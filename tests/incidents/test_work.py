@@ -18,7 +18,7 @@ from incidents.exceptions import IncidentError
 from incidents.models import Assignment, Cause, Incident, IncidentOperation, Review
 from operations.models import Event
 from tests.contacts.factories import ChannelFactory, ContactFactory, PolicyFactory, SeverityFactory, rule
-from tests.factories import ComponentFactory, OperationFactory, ServiceFactory
+from tests.factories import ComponentFactory, OperationFactory, ServiceFactory, browser
 from tests.incidents.factories import IncidentFactory, ProfileFactory, StageFactory, WorkflowFactory
 
 pytestmark = pytest.mark.django_db
@@ -418,7 +418,7 @@ class TestConfidential:
         operation.refresh_from_db()
         assert operation.reason == f"Incident {incident.number}."
 
-    def test_reasons_and_the_situation_stay_inside(self, ada):
+    def test_reasons_and_the_situation_stay_inside(self, ada, mona):
         _, (worst, _) = paged(ada)
         row = rule(
             worst.service.escalation_policy, (timedelta(0), [ContactFactory()]), severity=worst, situation="Salaries"
@@ -430,6 +430,9 @@ class TestConfidential:
         said = [*Event.objects.all(), *Notification.objects.all()]
         assert not [each for each in said if "salaries are out" in str(vars(each))]
         assert given.is_open and any("The salaries are out" in text for text in texts(secret))
+        page = browser(mona).get(f"/contacts/escalation/{ladder.pk}/").content.decode().lower()
+        assert "salaries" not in page and str(worst).lower() not in page
+        assert "salaries" in browser(ada).get(f"/contacts/escalation/{ladder.pk}/").content.decode().lower()
 
     def test_who_may_not_see_it_does_not_act_on_its_escalation(self, ada, olga):
         secret = declare("x", confidential=True, by=ada)
@@ -546,6 +549,38 @@ class TestRelations:
         ):
             with pytest.raises(IncidentError, match="was merged into"):
                 attempt()
+
+    def test_what_lasts_is_not_merged_into_what_is_over(self, ada):
+        incident, _ = paged(ada)
+        with pytest.raises(IncidentError, match="is resolved. Reopen it if it goes on"):
+            relate.merge(incident, IncidentFactory(resolved=True), reason="Same", by=ada)
+        assert Incident.objects.open().filter(pk=incident.pk).exists()
+        assert Escalation.objects.of(incident).get().is_open
+
+    def test_what_nobody_answered_keeps_its_gravity(self, ada, olga):
+        graver, (worst, mild) = paged(ada)
+        goal = declare("Slow", severity=mild, by=ada)
+        work.acknowledge(goal, by=olga)
+        relate.merge(graver, goal, reason="Same", by=ada)
+        goal.refresh_from_db()
+        assert (goal.severity, goal.rank) == (worst, worst.rank)
+        ladder = Escalation.objects.of(goal).order_by("pk").last()
+        assert ladder is not None and ladder.is_open and str(worst) in ladder.severity_words
+
+    def test_the_reason_of_a_confidential_one_stays_inside(self, ada):
+        hidden, goal = IncidentFactory(confidential=True), IncidentFactory()
+        relate.merge(hidden, goal, reason="The thief is known", by=ada)
+        assert f"{hidden.number} was merged into this one" in texts(goal)
+        assert "thief" not in str(texts(goal)) and "thief" in str(texts(hidden))
+
+    def test_ended_in_the_past_it_was_answered_then(self, olga):
+        now = datetime.now(UTC)
+        incident = declare("Down", service=ServiceFactory(), by=olga, started_at=now - HOUR)
+        Incident.objects.update(declared_at=now - HOUR)
+        incident.refresh_from_db()
+        work.resolve(incident, by=olga, text="Over", at=now - 58 * MINUTE)
+        incident.refresh_from_db()
+        assert incident.acknowledged_at == incident.resolved_at == now - 58 * MINUTE
 
     def test_not_into_itself_and_not_without_a_reason(self, ada):
         incident = IncidentFactory()

@@ -57,6 +57,8 @@ def aimed(case: Any, ids: dict[str, int]) -> Any:
     """The same request, at a row that exists."""
     if case.path_parameters and "id" in case.path_parameters:
         case.path_parameters["id"] = ids[case.path.split("/")[3]]
+    if case.path_parameters and "gate" in case.path_parameters:
+        case.path_parameters["gate"] = ids["gates"]
     return case
 
 

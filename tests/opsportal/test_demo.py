@@ -3,82 +3,63 @@
 import dataclasses
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from io import StringIO
 from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.core.management import CommandError, call_command
-from django.db import connection, transaction
+from django.core.management import CommandError
+from django.db import connection
 from django.db.models import F
-from django.test import Client, override_settings
+from django.test import Client
 from django.urls import reverse
-from django_celery_beat.models import CrontabSchedule
+from django.utils import timezone
 
 from backups import loss
 from backups.exceptions import ArchiveDamaged
 from backups.models import Archive, Plan, Restore, Storage
 from backups.procedures.base import folder_of, manifest_of
 from backups.reach import connection_for, engine_for
-from catalog.models import Component, DatabaseTarget, Environment, Service, ServiceControlCommands, Severity
+from catalog.models import Component, DatabaseTarget, Environment, Probe, Service, Severity
 from catalog.service_control import control_for
 from core.models import User
 from core.roles import Role
+from deployments import gates, reach, recording
+from deployments.actions.requesting import decide, request_deployment
+from deployments.artefacts import checksum
+from deployments.drivers import DRIVERS
+from deployments.models import (
+    Approval,
+    ChecklistItem,
+    ChecklistTemplate,
+    Deployment,
+    DeploymentProfile,
+    FreezeWindow,
+    Gate,
+    LiveState,
+    Release,
+    ReleaseRules,
+    Scan,
+)
 from operations import procedures
 from operations.commands import run_checked
 from operations.models import LogLine, Operation, OperationStep, Schedule, Slot
 from operations.slots import slots_between
-from opsportal.demo import catalog, people, timeline
-from opsportal.demo.server import DATABASES, ERP, MARK, DemoServer
+from opsportal.demo import catalog, people, slots
+from opsportal.demo.server import DATABASES, ERP, DemoServer
+from tests.opsportal.demo_tools import demo, loaded_demo
 
 pytestmark = pytest.mark.xdist_group("demo")  # the names of its databases are fixed, so one worker runs all of this
 
 RECORDS = (User, Service, Plan, Archive, Restore, Operation, OperationStep, LogLine, Slot, Schedule)
 
 
-def demo(*options: str) -> str:
-    """Run the command; what it said."""
-    said = StringIO()
-    call_command("demo", *options, stdout=said)
-    return said.getvalue()
-
-
 @pytest.fixture(scope="module")
 def loaded(django_db_setup, django_db_blocker, tmp_path_factory, target_server) -> Iterator[DemoServer]:
-    """The loaded demo. Leftovers of an interrupted load are there before."""
-    data = tmp_path_factory.mktemp("demo")
-    password = data / "server-password"
-    password.write_text(target_server.password)
-    server = DemoServer(target_server.host, target_server.user, target_server.password)
-    with pytest.MonkeyPatch.context() as env, override_settings(DATA_DIR=data, SECRET_DIRS=[data / "target-secrets"]):
-        env.setenv("DEMO_PG_HOST", server.host)
-        env.setenv("DEMO_PG_USER", server.user)
-        env.setenv("DEMO_PG_PASSWORD_FILE", str(password))
-        remove_databases(server)
-        with server.session() as session:
-            session.execute("CREATE DATABASE erp")
-            session.execute(f"COMMENT ON DATABASE erp IS '{MARK}'")
-        (data / "archives" / ".demo" / "night-3").mkdir(parents=True)
-        with django_db_blocker.unblock(), transaction.atomic():
-            # The portal loads the demo outside a transaction; here one waits meanwhile, to be rolled back.
-            connection.cursor().execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-            demo()
-            yield server
-            demo("--stop")
-            transaction.set_rollback(True)
-        remove_databases(server)
-
-
-def remove_databases(server: DemoServer) -> None:
-    with server.session() as session:
-        for database in DATABASES:
-            session.execute(f"DROP DATABASE IF EXISTS {database.name} WITH (FORCE)")
-        for role in {database.owner for database in DATABASES}:
-            session.execute(f"DROP ROLE IF EXISTS {role}")
+    with loaded_demo(django_db_blocker, tmp_path_factory.mktemp("demo"), target_server) as server:
+        yield server
 
 
 def rows_of(server: DemoServer, database: str) -> dict[str, int]:
@@ -204,7 +185,7 @@ def test_an_archive_can_be_loaded_by_the_role_of_the_target(loaded, tmp_path):
 
 def test_no_record_breaks_a_rule(loaded):
     connection.check_constraints()  # the database has checked all others when the rows were written
-    for model in (Service, Environment, Component, DatabaseTarget, Severity, ServiceControlCommands, Plan, Storage):
+    for model in (Service, Environment, Component, DatabaseTarget, Severity, Probe, Plan, Storage):
         for record in model.objects.all():
             record.full_clean()
 
@@ -263,6 +244,74 @@ def test_restores_met_and_missed_their_target(loaded):
     assert set(Archive.objects.exclude(reason="").values_list("purpose", flat=True)) >= {"emergency", "pre_change"}
 
 
+# -- deployments -------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_live_really_runs_and_is_what_the_record_says(loaded):
+    for row in LiveState.objects.with_place():
+        driver = reach.looking_driver(reach.profile_of(row.environment))
+        reality = recording.look_at(row.environment, driver)
+        row.refresh_from_db()
+        assert (reality.live, row.drift) == (row.release.version, "")
+        assert reality.instance_of(reality.live).ready
+        assert row.previous.version in reality.revisions  # there is a way back
+    live = {(row.environment.slug, row.release.version) for row in LiveState.objects.with_place()}
+    assert live == {("production", "v1.4.0"), ("staging", "v1.6.0")}
+
+
+def test_how_the_erp_is_deployed_to_can_be_edited_and_is_what_a_team_writes_down(loaded):
+    for profile in DeploymentProfile.objects.all():
+        profile.full_clean()
+        assert DRIVERS[profile.driver].form(data=profile.settings).errors == {}
+    for model in (ChecklistTemplate, ChecklistItem, ReleaseRules, Release, Scan, FreezeWindow, Gate, Approval):
+        for record in model.objects.all():
+            record.full_clean()
+    assert sorted(template.items.count() for template in ChecklistTemplate.objects.all()) == [5, 8]
+    for release in Release.objects.all():
+        assert (release.ci, release.checksum) == ("passed", checksum(Path(release.source)))
+        assert all(scan.is_clean for scan in release.scans.all()) and release.scans.count() == 3
+
+
+def test_thirty_days_of_deployments(loaded):
+    now = timezone.now()
+    past = Deployment.objects.final().select_related("environment", "operation", "rollback_of", "from_release")
+    assert past.count() == 12
+    for row in past:
+        row.full_clean()
+        assert row.requested_at <= row.started_at < row.switched_at < row.ended_at < now
+        assert row.operation.ended_at == row.ended_at
+        assert all(approval.by != row.requested_by for approval in row.approvals.all())
+        if row.environment.kind == "production" and not row.is_rollback:
+            assert row.gates.count() == 5 and not [gate for gate in row.gates.all() if gate.blocks]
+            assert row.emergency or row.approvals.filter(granted=True).count() == 1
+            assert row.emergency or Deployment.objects.filter(
+                environment__slug="staging", release=row.release, ended_at__lt=row.started_at
+            )
+    back = past.get(kind="rollback")
+    assert back.target_met and back.reason and back.rollback_of.release == back.from_release
+    assert past.get(review_needed=True).reviewed_at is None
+
+
+def test_what_comes_next_waits_for_an_approval_and_nothing_else(loaded):
+    waiting = Deployment.objects.waiting().get()
+    now = timezone.now()
+    assert now < waiting.not_before < waiting.not_after < now + timedelta(days=2)
+    assert gates.obstacles(waiting, now) == ["0 of 1 approvals are given."]
+    freeze = FreezeWindow.objects.get()
+    assert now + timedelta(days=2) < freeze.starts_at < now + timedelta(days=10)
+
+
+def test_a_newcomer_may_ask_for_the_bad_release(loaded):
+    """It was verified in staging, where it had no traffic."""
+    production = Environment.objects.get(service__slug="erp", slug="production")
+    row = request_deployment(
+        production, Release.objects.get(version="v1.5.0"), by=User.objects.get(username="olga.operator")
+    )
+    decide(row, granted=True, by=User.objects.get(username="anton.approver"))
+    assert gates.obstacles(row, timezone.now()) == []
+    row.delete()
+
+
 # -- again, and refusals -----------------------------------------------------------------------------------------------
 
 
@@ -293,6 +342,7 @@ def test_lost_sign_ins_are_made_anew(loaded):
 
 
 def test_the_portal_controls_the_erp_of_the_demo(loaded):
+    assert slots.stop() == slots.start() == []  # as the next start of the portal does, which is a later act
     control = control_for(Environment.objects.get(service__slug="erp", slug="production"))
     assert control.status().ready
     control.stop()
@@ -308,27 +358,6 @@ def test_the_way_in_for_a_person(loaded):
     )
     assert done.stdout.startswith("1"), done.stderr
     assert "erp, erp_staging, crm" in subprocess.run([script, "nothing"], capture_output=True, text=True).stderr
-
-
-def test_the_erp_ends_with_the_stack_it_was_started_in(tmp_path):
-    stack = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    (tmp_path / "lock").write_text(json.dumps({"pid": stack.pid}))
-
-    def ask(action: str) -> int:
-        argv = [sys.executable, "-I", str(catalog.SERVICE_SCRIPT), action, str(tmp_path / "demo")]
-        return subprocess.run(argv, capture_output=True, timeout=20).returncode
-
-    try:
-        assert [ask("status"), ask("start"), ask("start"), ask("status")] == [3, 0, 0, 0]
-        time.sleep(1)
-        assert ask("status") == 0
-    finally:
-        stack.kill()
-        stack.wait()
-    deadline = time.monotonic() + 5
-    while ask("status") == 0 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert ask("status") == 3
 
 
 @pytest.mark.django_db
@@ -353,31 +382,3 @@ def test_it_refuses_a_portal_that_is_in_use(named_server):
     with pytest.raises(CommandError, match="looks after services that are not the demo's"):
         demo()
     assert Service.objects.count() == 1
-
-
-# -- the story, at any time of the year --------------------------------------------------------------------------------
-
-
-def slots(hour: str, day_of_week: str, now: datetime) -> list[datetime]:
-    crontab = CrontabSchedule(minute="0", hour=hour, day_of_week=day_of_week, timezone="Europe/Berlin")
-    return list(slots_between(crontab, now - timeline.DAYS, now))
-
-
-@pytest.mark.parametrize(
-    "now",
-    [datetime(2026, 3, 28, tzinfo=UTC) + timedelta(hours=7 * step, minutes=13 * step) for step in range(12)]
-    + [datetime(2026, 10, 24, 23, tzinfo=UTC) + timedelta(minutes=35 * step) for step in range(12)]
-    + [datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(2028, 2, 29, 1, 5, tzinfo=UTC)],
-)
-def test_the_story_holds_at_any_first_start(now):
-    story = timeline.tell(slots("2", "*", now), slots("3", "0", now), now)
-    assert all(backup.requested_at < now - timedelta(minutes=5) for backup in story.backups)
-    assert all(moment < now for moment in story.moments.values())
-    assert len({backup.key for backup in story.backups}) == len(story.backups)
-    kept = [backup for backup in story.kept if backup.plan == "nightly"]
-    assert sum(not backup.damaged for backup in kept) >= timeline.KEEP_LAST
-    assert {"pre-change", f"night-{timeline.DAMAGED}", "night-1"} <= {backup.key for backup in kept}
-    assert len(kept) <= 9
-    removed = [key for prune in story.prunes for key in prune.removed]
-    succeeded = {backup.key for backup in story.backups if backup.outcome is timeline.Outcome.OK}
-    assert sorted([*removed, *(backup.key for backup in story.kept)]) == sorted(succeeded)

@@ -126,9 +126,10 @@ class World:
     def fill(self, base: datetime) -> None:
         """Every escalation of the run, due one after the other so that `rate` steps a second come."""
         pause = timedelta(seconds=STEPS / self.rate)
+        there = Incident.objects.count()
         incidents = Incident.objects.bulk_create(
-            Incident(number=f"LOAD-{number:06}", title=f"Load {number}", service=self.service, started_at=base)
-            for number in range(0, self.count, INCIDENTS)
+            Incident(number=f"LOAD-{there + number:06}", title=f"Load {number}", service=self.service, started_at=base)
+            for number in range(-(-self.count // INCIDENTS))
         )
         rows = []
         for number in range(self.count):

@@ -1,0 +1,150 @@
+"""Two slots on a host behind one proxy: the new version starts beside the old one, and traffic goes over at once.
+
+The proxy is never reloaded. It reads for each request which slot is live: Caddy from a file with the port, as upstream
+`127.0.0.1:{file./srv/erp/active_port}`, or nginx from a symbolic link to a socket, as upstream
+`unix:/srv/erp/active.sock`. Keep-alive towards the slots has to be off (`keepalive off` in Caddy's `transport http`; no
+`keepalive` in nginx's `upstream`): then a connection is a request, and draining is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django import forms
+
+from deployments.drivers.base import Artefact, Check, Driver, Reality, Sample, Surroundings
+from deployments.drivers.fields import ArgvField, PathField, PlainField
+from deployments.drivers.slots import Slots
+from deployments.exceptions import DeploymentError
+
+PROXIES = (("port_file", "Caddy, by a file with the port"), ("socket_link", "nginx, by a link to the socket"))
+
+
+class BlueGreenForm(forms.Form):
+    """Where the slots are, how the program is started, what the proxy reads."""
+
+    root = PathField(label="Folder", max_length=300, help_text="Everything of this environment lives here: /srv/erp.")
+    argv = ArgvField(
+        label="Start command",
+        help_text="One argument a line. {port}, {socket}, {folder}, {version} and {slot} are filled in.",
+    )
+    ready_path = PlainField(label="Health check", initial="/health/ready", max_length=200)
+    proxy = forms.ChoiceField(label="Proxy", choices=PROXIES)
+    blue = forms.IntegerField(label="Port of blue", required=False, min_value=1, max_value=65535)
+    green = forms.IntegerField(label="Port of green", required=False, min_value=1, max_value=65535)
+    file = PathField(
+        label="File that the proxy reads",
+        required=False,
+        max_length=300,
+        help_text="Empty: active_port or active.sock in the folder.",
+    )
+    access_log = PathField(
+        label="Access log of the proxy",
+        required=False,
+        max_length=300,
+        help_text="Caddy's JSON or nginx's combined. Errors are counted in it. Empty: they are not watched.",
+    )
+    proxy_address = PlainField(
+        label="Address of the proxy", required=False, max_length=200, help_text="host:port, asked before a deployment."
+    )
+    python = PlainField(label="Python there", required=False, max_length=200, help_text="Empty: python3.")
+
+    def clean_ready_path(self) -> str:
+        path: str = self.cleaned_data["ready_path"]
+        if not path.startswith("/") or " " in path:
+            raise forms.ValidationError("Write a path such as /health/ready.")
+        return path
+
+    def clean(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().clean() or {}
+        if values.get("proxy") == "port_file":
+            for slot in ("blue", "green"):
+                if not values.get(slot) and slot not in self.errors:
+                    self.add_error(slot, "Each slot needs a port of its own.")
+            if values.get("blue") and values.get("blue") == values.get("green"):
+                self.add_error("green", "The slots need different ports.")
+        return values
+
+
+class BlueGreenDriver(Driver):
+    """Blue and green on one host."""
+
+    kind = "blue_green"
+    label = "Blue-green on a host"
+    form = BlueGreenForm
+    sources = frozenset({"folder", "archive"})
+    zero_downtime = True
+
+    def __init__(self, settings: Mapping[str, Any], around: Surroundings) -> None:
+        super().__init__(settings, around)
+        self.slots = Slots(settings, around)
+
+    def preflight(self, artefact: Artefact) -> list[Check]:
+        if artefact.kind not in self.sources:
+            sentence = f"{artefact.version} is neither a folder nor an archive on the host."
+            return [Check("artefact", False, sentence, "Blue-green on a host deploys folders and archives.")]
+        return self.slots.preflight(artefact)
+
+    def look(self) -> Reality:
+        return self.slots.look()
+
+    def preview(self, artefact: Artefact) -> dict[str, list[str]]:
+        root, argv = self.settings["root"], " ".join(self.settings["argv"])
+        file = self.settings.get("file") or f"{root}/active_{'port' if self._by_port else 'sock'}"
+        return {
+            "prepare": [f"{artefact.source} is brought to {root}/releases/{artefact.version}", argv],
+            "switch": [f"{file} names the slot of {artefact.version}"],
+            "drain": ["Requests that the version before has begun come to their end; it stays warm"],
+        }
+
+    @property
+    def _by_port(self) -> bool:
+        return self.settings.get("proxy") != "socket_link"
+
+    def logs(self, version: str, lines: int = 40) -> list[str]:
+        return self.slots.logs(version, lines)
+
+    def sample(self) -> Sample | None:
+        return self.slots.sample()
+
+    def prepare(self, artefact: Artefact) -> None:
+        self.slots.prepare(artefact)
+
+    def wait_ready(self, artefact: Artefact, within_s: float) -> None:
+        self.slots.wait_ready(artefact.version, within_s)
+
+    def switch(self, artefact: Artefact) -> None:
+        self.slots.switch(artefact.version)
+
+    def drain(self, artefact: Artefact, within_s: float) -> None:
+        self.slots.drain(within_s, self.around.log)
+
+    def discard(self, artefact: Artefact) -> None:
+        self.slots.discard(artefact.version)
+
+    def restart(self) -> None:
+        """The same version in the other slot, then traffic goes over: nobody waits."""
+        version = self.look().live
+        if not version:
+            raise DeploymentError("Nothing is live here. Start it, or deploy a release.")
+        self.slots.prepare(Artefact(version, "folder", ""), anew=True)
+        self.slots.wait_ready(version, self.around.timeout_s)
+        self.slots.switch(version)
+
+    def start(self) -> None:
+        version = str(self.slots.ask("start")["version"])
+        self.slots.wait_ready(version, self.around.timeout_s)
+
+    def stop(self) -> None:
+        self.slots.ask("stop")
+
+    def leftovers(self, keep: Sequence[str]) -> list[str]:
+        return [_removed(each, "would be removed") for each in self.slots.ask("leftovers", keep=list(keep))["found"]]
+
+    def cleanup(self, keep: Sequence[str]) -> list[str]:
+        return [_removed(each, "was removed") for each in self.slots.ask("cleanup", keep=list(keep))["found"]]
+
+
+def _removed(found: dict[str, Any], verb: str) -> str:
+    return f"{found['name']} {verb}: {found['bytes'] / 1e6:.1f} MB."

@@ -1,0 +1,121 @@
+"""One pair of slots on a host: `agent.py` is sent there with a request, and its answer is read."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from deployments.drivers.base import Artefact, Check, Instance, Reality, Sample, Surroundings
+from deployments.exceptions import DeploymentError, Fenced, NotReady
+from operations.exceptions import CommandFailed
+
+AGENT = Path(__file__).with_name("agent.py")
+PAUSE_S = 0.2
+NO_VERSION = Artefact("", "", "")
+_KINDS: dict[str, type[DeploymentError]] = {"fenced": Fenced, "not_ready": NotReady}
+
+
+class Slots:
+    """Two slots below one folder. `settings`: root, argv, ready_path, proxy, file, blue, green, access_log, ..."""
+
+    def __init__(self, settings: Mapping[str, Any], around: Surroundings) -> None:
+        self.settings, self.around = settings, around
+
+    def ask(self, do: str, **wish: Any) -> dict[str, Any]:
+        """One request. Raises Fenced, NotReady or DeploymentError with the sentence that the agent gave."""
+        token = self.around.token
+        request = {
+            **self.settings,
+            "environment": dict(self.around.environment),
+            "secrets": dict(self.around.secrets),
+            "token": [token.operation, token.attempt],
+            "do": do,
+            **wish,
+        }
+        text = json.dumps(request)
+        source = f"{AGENT.read_text(encoding='utf-8')}\n\nmain(json.loads({text!a}))\n".encode()
+        try:
+            result = self.around.there(self.settings.get("python") or "python3", "-I", "-", stdin=source)
+        except CommandFailed as error:
+            place = self.around.connector.place
+            if error.result.code == 127:
+                raise DeploymentError(f"There is no python3 on {place}. Install it there (3.9 or later).") from error
+            raise DeploymentError(error.message) from error
+        try:
+            answer: dict[str, Any] = json.loads(result.stdout)
+        except ValueError:
+            raise DeploymentError(
+                f"{self.around.connector.place} answered with something else than was asked. Try again."
+            ) from None
+        if "trouble" in answer:
+            raise _KINDS.get(answer["trouble"], DeploymentError)(answer["sentence"])
+        return answer
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def look(self) -> Reality:
+        answer = self.ask("look")
+        instances = [
+            Instance(**{**slot, "since": _moment(slot["since"]), "note": slot["note"] or ""})
+            for slot in answer["slots"]
+        ]
+        return Reality(answer["live"], instances, answer["sentence"], answer["present"])
+
+    def preflight(self, artefact: Artefact) -> list[Check]:
+        return [Check(**check) for check in self.ask("preflight", artefact=asdict(artefact))["checks"]]
+
+    def logs(self, version: str, lines: int) -> list[str]:
+        return list(self.ask("logs", version=version, lines=lines)["lines"])
+
+    def sample(self) -> Sample | None:
+        if not self.settings.get("access_log"):
+            return None
+        answer = self.ask("sample")
+        return Sample(answer["requests"], answer["errors"])
+
+    # -- deploying ---------------------------------------------------------------------------------------------------
+
+    def prepare(self, artefact: Artefact, *, anew: bool = False) -> None:
+        """`anew`: also where it runs there already, as for a restart."""
+        answer = self.ask("prepare", artefact=asdict(artefact), anew=anew)
+        word = "is still warm" if answer["warm"] else "was started"
+        self.around.log(f"{artefact.version} {word} in the {answer['slot']} slot.")
+
+    def wait_ready(self, version: str, within_s: float) -> None:
+        give_up = time.monotonic() + within_s
+        while True:
+            answer = self.ask("ready", artefact={"version": version})
+            if answer["ready"]:
+                self.around.log(f"{version} is ready in the {answer['slot']} slot, {answer['ms']:.0f} ms.")
+                return
+            if time.monotonic() > give_up:
+                words = " / ".join(answer["lines"]) or "none"
+                raise NotReady(
+                    f"{version} was not ready within {within_s:g} s: {answer['note']}. Its last words: {words}"
+                )
+            self.around.check()
+
+    def switch(self, version: str) -> None:
+        answer = self.ask("switch", artefact={"version": version})
+        self.around.log(f"Traffic goes to the {answer['slot']} slot.")
+
+    def drain(self, within_s: float, say: Callable[[str], None]) -> None:
+        give_up = time.monotonic() + within_s
+        while left := self.ask("drain")["left"]:
+            if time.monotonic() > give_up:
+                say(f"{left} requests of the version before were still under way after {within_s:g} s.")
+                return
+            self.around.check()
+            time.sleep(PAUSE_S)
+
+    def discard(self, version: str) -> None:
+        self.ask("discard", artefact={"version": version})
+
+
+def _moment(seconds: float | None) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds") if seconds else ""

@@ -1,0 +1,86 @@
+"""What is done without anybody asking: deployments that start by themselves, and a look at what runs."""
+
+from __future__ import annotations
+
+import logging
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from core.exceptions import PortalError
+from deployments import gates, news, reach, recording
+from deployments.actions import requesting
+from deployments.exceptions import DeploymentError
+from deployments.models import Deployment, DeploymentProfile
+from operations import duties, events
+from operations.models import Operation
+
+logger = logging.getLogger(__name__)
+START_EVERY_S, LOOK_EVERY_S = 2.0, 60.0
+State = Deployment.State
+
+
+def start_due() -> int:
+    """Start what was to start by itself and that nothing keeps; give up what missed its window. Returns how many."""
+    now = timezone.now()
+    done = 0
+    # The oldest first: of two that wait for their turn, the one that was asked for later stays live.
+    for row in Deployment.objects.waiting().filter(starts_itself=True).with_place().order_by("requested_at", "pk"):
+        if row.not_before is not None and now < row.not_before:
+            continue
+        if row.not_after is not None and now > row.not_after:
+            done += _missed(row)
+            continue
+        try:
+            requesting.start(row, by=row.requested_by, trigger=Operation.Trigger.SCHEDULE)
+            done += 1
+        except DeploymentError as error:
+            _explain(row, error.message)
+        except Exception:
+            if connection.connection is None or connection.connection.closed:
+                raise
+            logger.exception("deployment %s could not be started", row.pk)
+    return done
+
+
+def _explain(row: Deployment, message: str) -> None:
+    """Why it still waits stands on its page."""
+    if row.message != message:
+        Deployment.objects.filter(pk=row.pk, state=State.WAITING).update(message=message)
+
+
+def _missed(row: Deployment) -> int:
+    with transaction.atomic():
+        locked = Deployment.objects.select_for_update().get(pk=row.pk)
+        if locked.state != State.WAITING:
+            return 0
+        kept = " ".join(gates.obstacles(row, timezone.now())) or "Nothing kept it any more, but its time was over."
+        locked.state, locked.ended_at = State.MISSED, timezone.now()
+        locked.message = f"Its window closed at {row.not_after:%Y-%m-%d %H:%M} UTC. {kept}"
+        locked.save(update_fields=["state", "ended_at", "message"])
+        events.publish(news.MISSED, f"{row} missed its window. {kept}", subject=row, data=news.described(row))
+    return 1
+
+
+def look_at_all() -> int:
+    """Look at every environment; one that cannot be reached holds up no other. Returns how many were seen."""
+    seen = 0
+    for profile in DeploymentProfile.objects.select_related("environment__service", "host"):
+        if duties.stopping.is_set():
+            break
+        if Deployment.objects.active().to(profile.environment).exists():
+            continue
+        try:
+            recording.look_at(profile.environment, reach.looking_driver(profile))
+            seen += 1
+        except PortalError as error:
+            logger.warning("%s could not be looked at: %s", profile.environment, error.message)
+        except Exception:
+            if connection.connection is None or connection.connection.closed:
+                raise
+            logger.exception("%s could not be looked at", profile.environment)
+    return seen
+
+
+duties.declare("deployments-due", lambda: START_EVERY_S, start_due)
+duties.declare("deployments-look", lambda: LOOK_EVERY_S, look_at_all)

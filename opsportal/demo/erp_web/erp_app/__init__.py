@@ -1,0 +1,1 @@
+"""Orders of the Hansewerk trading company."""

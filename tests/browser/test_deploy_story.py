@@ -1,0 +1,137 @@
+"""The newcomer's story in a real browser: a bad release is deployed, caught and taken back; the next one by hand."""
+
+import json
+import re
+import time
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.steps import END_LIMIT_MS, STATE, confirm, press, watch_until
+
+BOARD = "/deployments/livestate/"
+
+
+@pytest.fixture
+def erp(portal) -> str:
+    """Where people reach the ERP."""
+    ports = json.loads((portal.data / "demo" / "ports.json").read_text())
+    return f"http://127.0.0.1:{ports['proxy']}/"
+
+
+@contextmanager
+def customer(browser):
+    """A window of somebody who uses the ERP and knows nothing of the portal."""
+    context = browser.new_context()
+    try:
+        yield context.new_page()
+    finally:
+        context.close()
+
+
+def version_of(page: Page, erp: str) -> str:
+    answer = page.goto(f"{erp}orders")
+    assert answer is not None
+    return page.locator("#version").inner_text() if answer.ok else ""
+
+
+def wait_for_version(page: Page, erp: str, version: str, *, limit_s: float = 60) -> None:
+    deadline = time.monotonic() + limit_s
+    while (seen := version_of(page, erp)) != version:
+        assert time.monotonic() < deadline, f"the ERP is {seen}, not {version}"
+        time.sleep(0.5)
+
+
+def environment(portal) -> str:
+    """Path of production's page on the board."""
+    row = portal.value(
+        "SELECT l.id FROM deployments_livestate l JOIN catalog_environment e ON e.id = l.environment_id"
+        " JOIN catalog_service s ON s.id = e.service_id WHERE s.slug = 'erp' AND e.slug = 'production'"
+    )
+    return f"{BOARD}{row}/"
+
+
+def ask_for(page: Page, portal, version: str) -> str:
+    """Ask for a release in production; the path of the deployment's page, which is shown."""
+    page.goto(environment(portal))
+    press(page, "deploy")
+    option = page.locator("#id_release option", has_text=version).first
+    page.select_option("#id_release", option.get_attribute("value"))
+    page.fill("#id_reason", "The shop has waited for it.")
+    confirm(page)
+    page.wait_for_url(re.compile(r"/deployments/deployment/\d+/$"))
+    return page.url.removeprefix(portal.address)
+
+
+def approve(page: Page, path: str) -> None:
+    page.goto(path)
+    press(page, "approve")
+    confirm(page)
+    page.wait_for_url(re.compile(r"/deployments/deployment/\d+/$"))
+
+
+def begin(page: Page, path: str) -> None:
+    page.goto(path)
+    press(page, "start")
+    confirm(page)
+    page.wait_for_url(re.compile(r"/deployments/deployment/\d+/$"))
+
+
+def state_of(portal, path: str) -> str:
+    return str(portal.value("SELECT state FROM deployments_deployment WHERE id = %s", int(path.split("/")[-2])))
+
+
+def test_a_bad_release_is_caught_and_traffic_goes_back(portal, browser, erp, operator, sign_in_as):
+    with customer(browser) as shop:
+        assert version_of(shop, erp) == "v1.4.0"
+        path = ask_for(operator, portal, "v1.5.0")
+        expect(operator.locator(STATE)).to_have_text("Waiting")
+        assert operator.locator("#do-start").count() == 0, "it waits for somebody else's word"
+        assert operator.locator("#do-approve").count() == 0, "whoever asks does not approve"
+        approve(sign_in_as("approver"), path)
+        begin(operator, path)
+        wait_for_version(shop, erp, "v1.5.0")  # it was ready, so it got the traffic
+        watch_until(operator, "Rolled back")
+        assert version_of(shop, erp) == "v1.4.0"
+    back = portal.rows(
+        "SELECT automatic, state, extract(epoch FROM switched_at - requested_at) FROM deployments_deployment"
+        " WHERE rollback_of_id = %s",
+        int(path.split("/")[-2]),
+    )
+    assert [row[:2] for row in back] == [(True, "live")]
+    assert back[0][2] < 10
+    deadline = time.monotonic() + 20
+    while not (found := portal.value("SELECT id FROM incidents_incident WHERE title LIKE '%v1.5.0%'")):
+        assert time.monotonic() < deadline, "no incident was opened"
+        time.sleep(0.5)
+    operator.goto(f"/incidents/incident/{found}/")
+    expect(operator.locator("body")).to_contain_text("v1.5.0")
+
+
+def test_a_release_that_somebody_does_not_like_is_taken_back_by_hand(portal, browser, erp, operator, sign_in_as):
+    """While it is still watched. Its schema stays, and the release before goes on with it."""
+    with customer(browser) as shop:
+        path = ask_for(operator, portal, "v1.6.0")
+        approve(sign_in_as("approver"), path)
+        begin(operator, path)
+        wait_for_version(shop, erp, "v1.6.0")
+        shop.click("tbody a >> nth=0")
+        expect(shop.locator("main")).to_contain_text("Delivery wish")
+        expect(operator.locator(STATE)).to_have_text("Being verified", timeout=END_LIMIT_MS)
+        press(operator, "roll_back")
+        operator.fill("#id_reason", "Bookkeeping is not ready for it.")
+        confirm(operator)
+        wait_for_version(shop, erp, "v1.4.0", limit_s=20)
+        operator.goto(path)
+        watch_until(operator, "Rolled back")
+        shop.click("tbody a >> nth=0")
+        expect(shop.locator("main")).not_to_contain_text("Delivery wish")
+    with portal.target("erp") as session:
+        assert session.execute(
+            "SELECT count(*) FROM information_schema.columns WHERE column_name = 'delivery_wish'"
+        ).fetchone() == (1,)
+    assert state_of(portal, path) == "rolled_back"
+    operator.goto(environment(portal))
+    expect(operator.locator("h1")).to_contain_text("ERP")
+    expect(operator.locator(".headline-sentence")).to_contain_text("v1.4.0 is live")
