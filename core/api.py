@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 from django.db.models import Model, QuerySet
@@ -36,6 +36,18 @@ def _no_nul(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_no_nul)]
+
+FIRST_YEAR, LAST_YEAR = 2000, 2199
+
+
+def _moment(value: datetime) -> datetime:
+    """In UTC, for PostgreSQL takes no zone of more than 15 hours."""
+    if not FIRST_YEAR <= value.year <= LAST_YEAR:
+        raise ValueError(f"A time lies in the years {FIRST_YEAR} to {LAST_YEAR}.")
+    return value.astimezone(UTC) if value.tzinfo is not None else value.replace(tzinfo=UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_moment), Field(description="With a zone; without one it is UTC.")]
 """A string as PostgreSQL can store it."""
 
 Id = Annotated[int, Field(ge=1, le=BIGGEST_ID)]

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from ninja import Field, Schema
 from pydantic import AfterValidator
 
-from core.api import Id, Input, Page, Text
+from core.api import Id, Input, Moment, Page, Text
 from deployments.models import Deployment, Gate, Release, Scan
 
 DEEPEST, LONGEST_REPORT = 32, 200_000
 BIGGEST_COUNT = 2**31 - 1
-FIRST_YEAR, LAST_YEAR = 2000, 2199
 
 Slug = Annotated[Text, Field(min_length=1, max_length=80)]
 Version = Annotated[Text, Field(min_length=1, max_length=64)]
 Reason = Annotated[Text, Field(min_length=1, max_length=500, description="Kept with it and shown to everybody.")]
 Count = Annotated[int, Field(ge=0, le=BIGGEST_COUNT)]
-
-
-def _moment(value: datetime) -> datetime:
-    if not FIRST_YEAR <= value.year <= LAST_YEAR:
-        raise ValueError(f"A time lies in the years {FIRST_YEAR} to {LAST_YEAR}.")
-    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-
-
-Moment = Annotated[datetime, AfterValidator(_moment), Field(description="With a zone; without one it is UTC.")]
 
 
 def _storable(value: dict[str, Any] | None) -> dict[str, Any] | None:

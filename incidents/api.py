@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
-from django.utils import timezone
 from ninja import Query, Router, Status
 
 from catalog.models import Component, Environment, Service, Severity
@@ -99,10 +97,6 @@ def _one(request: HttpRequest, pk: int) -> Incident:
     return one_of(_visible(request), pk, "incident")
 
 
-def _aware(at: datetime | None) -> datetime | None:
-    return timezone.make_aware(at) if at is not None and timezone.is_naive(at) else at
-
-
 @contextmanager
 def _answering(request: HttpRequest) -> Iterator[str | None]:
     """As `acting`, for keys that stand for incidents and notes: one key, one request."""
@@ -134,9 +128,9 @@ def list_incidents(request: HttpRequest, part: Sliced, filters: Query[Filters]) 
     if filters.rank is not None:
         rows = rows.filter(rank__lte=filters.rank)
     if filters.declared_from is not None:
-        rows = rows.filter(declared_at__gte=_aware(filters.declared_from))
+        rows = rows.filter(declared_at__gte=filters.declared_from)
     if filters.declared_until is not None:
-        rows = rows.filter(declared_at__lt=_aware(filters.declared_until))
+        rows = rows.filter(declared_at__lt=filters.declared_until)
     if filters.search:
         rows = rows.matching(filters.search)
     return page_of(rows, part, _shown)
@@ -179,7 +173,7 @@ def declare(request: HttpRequest, data: DeclareIn) -> Any:
             situation=data.situation,
             description=data.description,
             confidential=data.confidential,
-            started_at=_aware(data.started_at),
+            started_at=data.started_at,
             by=caller(request),
             door=Incident.Door.API,
             key=key,
@@ -287,7 +281,7 @@ def note(request: HttpRequest, id: Id, data: NoteIn) -> Any:
             data.text,
             by=caller(request),
             kind=data.kind,
-            at=_aware(data.at),
+            at=data.at,
             source=API,
             key=key,
         )
@@ -304,5 +298,5 @@ def acknowledge(request: HttpRequest, id: Id, data: Nothing) -> Any:
 @router.post("/incidents/{id}/resolve", response=IncidentWithFacts, auth=MAY_RESPOND, summary="Resolve it")
 def resolve(request: HttpRequest, id: Id, data: ResolveIn) -> Any:
     with _answering(request):
-        work.resolve(_one(request, id), by=caller(request), text=data.text, at=_aware(data.at), source=API)
+        work.resolve(_one(request, id), by=caller(request), text=data.text, at=data.at, source=API)
         return _whole(_one(request, id))

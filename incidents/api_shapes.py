@@ -7,7 +7,7 @@ from typing import Annotated
 
 from ninja import Field, Schema
 
-from core.api import Input, Page, Text
+from core.api import Input, Moment, Page, Text
 from incidents.actions import updates as updating
 from incidents.actions import work
 from incidents.models import Audience, CoreState, Incident, PublicStatus, TimelineEntry
@@ -91,7 +91,7 @@ class DeclareIn(Input):
     situation: Text = Field("", max_length=80)
     description: Text = Field("", max_length=20_000)
     confidential: bool = False
-    started_at: datetime | None = Field(None, description="When it began, with a zone; left out: now.")
+    started_at: Moment | None = Field(None, description="When it began; left out: now.")
 
 
 Name = Annotated[Text, Field(min_length=1, max_length=80)]
@@ -117,7 +117,7 @@ class EditIn(Input):
 class NoteIn(Input):
     text: Text = Field(min_length=1, max_length=20_000)
     kind: Text = Field("note", max_length=12, description=", ".join(work.NOTE_KINDS))
-    at: datetime | None = Field(None, description="When it happened, with a zone; left out: now.")
+    at: Moment | None = Field(None, description="When it happened; left out: now.")
 
 
 class SeverityIn(Input):
@@ -148,7 +148,7 @@ class UpdateOut(Schema):
 
 class ResolveIn(Input):
     text: Text = Field("", max_length=20_000, description="What was done.")
-    at: datetime | None = Field(None, description="When it was over, with a zone; left out: now.")
+    at: Moment | None = Field(None, description="When it was over; left out: now.")
 
 
 class Nothing(Input):
@@ -160,6 +160,6 @@ class Filters(Schema):
     open: bool | None = Field(None, description="True: neither resolved nor closed.")
     service: Text | None = Field(None, max_length=80, description="The slug.")
     rank: int | None = Field(None, ge=1, le=32767, description="This rank or worse.")
-    declared_from: datetime | None = None
-    declared_until: datetime | None = None
+    declared_from: Moment | None = None
+    declared_until: Moment | None = None
     search: Text | None = Field(None, max_length=200)

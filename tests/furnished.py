@@ -98,7 +98,7 @@ def deployment_pages() -> dict[str, str]:
     busy = releases.LiveFactory()
     running = releases.DeploymentFactory(environment=busy.environment, state="running", operation=operation)
     asked = {"environment": place, "release": release, "state": "waiting"}
-    kept = releases.DeploymentFactory(**asked, frozen={"approvals": 1})
+    kept = releases.DeploymentFactory(**asked, frozen={**live.deployment.frozen, "approvals": 1})
     gate = releases.GateFactory(deployment=kept)
     ready = releases.DeploymentFactory(**asked)
     suspect = releases.LiveFactory(deployment__state="suspect", deployment__checks=[RED])

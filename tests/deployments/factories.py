@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import factory
 from django.utils import timezone
 from factory.django import DjangoModelFactory
 
+from catalog.models import Environment
+from deployments import reach
 from deployments.models import (
     Approval,
     ChecklistItem,
@@ -76,6 +79,11 @@ class ProfileFactory(DjangoModelFactory):
     settings = factory.LazyFunction(lambda: {"file": "/nonexistent/place.json"})
 
 
+def frozen_of(environment: Environment) -> dict[str, Any]:
+    profile = DeploymentProfile.objects.filter(environment=environment).first()
+    return reach.frozen(profile) if profile is not None else {}
+
+
 class FreezeFactory(DjangoModelFactory):
     class Meta:
         model = FreezeWindow
@@ -97,6 +105,7 @@ class DeploymentFactory(DjangoModelFactory):
     fingerprint = factory.SelfAttribute("release.fingerprint")
     requested_by = factory.SubFactory(PersonFactory)
     reason = "The monthly release"
+    frozen = factory.LazyAttribute(lambda row: frozen_of(row.environment))
     started_at = factory.LazyAttribute(lambda row: None if row.state == "waiting" else timezone.now())
     switched_at = factory.LazyAttribute(lambda row: row.started_at if row.state in ("live", "suspect") else None)
     ended_at = factory.LazyAttribute(lambda row: row.started_at if row.state in Deployment.TERMINAL else None)

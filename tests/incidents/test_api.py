@@ -152,7 +152,9 @@ class TestResponding:
         assert first.json()["sequence"] == again.json()["sequence"]
         assert call.post(path, {"text": "Twice"}, **{"Idempotency-Key": "k"}).status_code == 422
 
-    @pytest.mark.parametrize("at", ["2026-03-06T12:00:00", "2026-03-06T12:00:00Z", "2026-03-06T13:00:00+01:00"])
+    @pytest.mark.parametrize(
+        "at", ["2026-03-06T12:00:00", "2026-03-06T12:00:00Z", "2026-03-06T13:00:00+01:00", "2026-03-07T11:51:00+23:51"]
+    )
     def test_times_come_with_or_without_a_zone(self, call, olga, at):
         incident = declare("Down", by=olga)
         call.post(f"/incidents/{incident.pk}/notes", {"text": "Seen", "at": at})
