@@ -33,7 +33,7 @@ TOLD = (
 SUBJECT = Incident._meta.label_lower
 
 
-@events.receiver
+@events.receiver(*TOLD, escalation_news.ESCALATION_ACKNOWLEDGED)
 def hear_escalation(event: Event) -> None:
     """Each step of its escalation stands on the timeline; an answer to it answers the incident."""
     if event.name != escalation_news.ESCALATION_ACKNOWLEDGED:
@@ -88,21 +88,19 @@ def _answered(incident: Incident, event: Event, actor: str) -> None:
         note_that(incident, text, by=by, kind=Kind.ESCALATION, source=Source.PERSON, actor=actor)
 
 
-@events.receiver
+@events.receiver(events.OPERATION_ENDED)
 def hear_operation(event: Event) -> None:
     """The end of what was started from an incident."""
-    operation = event.operation if event.name == events.OPERATION_ENDED else None
+    operation = event.operation
     if operation is not None and IncidentOperation.objects.filter(operation=operation, noted=False).exists():
         joined.note_ended(operation)
 
 
-@events.receiver
+@events.receiver(*deployment_news.TOLD)
 def hear_deployment(event: Event) -> None:
     """Deployments to the place of an open incident, and those that name one, stand on its timeline; what was started
     from it stands there already."""
-    if event.name not in deployment_news.TOLD or event.subject_id is None:
-        return
-    row = Deployment.objects.with_place().filter(pk=event.subject_id).first()
+    row = Deployment.objects.with_place().filter(pk=event.subject_id).first() if event.subject_id else None
     if row is None:
         return
     environment = row.environment

@@ -46,10 +46,10 @@ LOCK = "incidents.rules"
 RULE = Incident.Door.RULE
 
 
-@events.receiver
+@events.receiver(*causes.HEARD)
 def keep(event: Event) -> None:
     """For the duty, where a rule might want it."""
-    if event.name in causes.HEARD and CauseRule.objects.filter(enabled=True).exists():
+    if CauseRule.objects.filter(enabled=True).exists():
         CauseNews.objects.create(event=event)
 
 

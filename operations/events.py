@@ -3,7 +3,7 @@
     ARCHIVE_DAMAGED = declare("archive.damaged", "An archive was read and is damaged")
     publish(ARCHIVE_DAMAGED, "backup_1 is damaged.", subject=archive)      # in the transaction of the change
 
-    @receiver
+    @receiver(ARCHIVE_DAMAGED)
     def deliver(event: Event) -> None: ...                                 # inserts rows of its own, nothing else
 
 The row is written with the change it reports, so that no crash comes between them. A receiver that fails loses what it
@@ -13,7 +13,7 @@ would have written, says so in the log, and costs neither the change nor the new
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,8 @@ NAMES: dict[str, str] = {}
 
 Receiver = Callable[[Event], None]
 ManyReceiver = Callable[[Sequence[Event]], None]
-_receivers: list[Receiver] = []
+_receivers: dict[Receiver, Collection[str]] = {}
+"""What each wants to hear; nothing: everything."""
 _many: dict[Receiver, ManyReceiver] = {}
 
 
@@ -43,11 +44,14 @@ OPERATION_ENDED = declare("operation.ended", "An operation has ended, well or no
 SLOTS_MISSED = declare("schedule.missed", "Due times of a schedule passed without a start")
 
 
-def receiver(function: Receiver) -> Receiver:
-    """Decorator: call it with every event, in the transaction that publishes it."""
-    if function not in _receivers:
-        _receivers.append(function)
-    return function
+def receiver(*names: str) -> Callable[[Receiver], Receiver]:
+    """Decorator: call it with every event of these names, or with every event at all, in the transaction of it."""
+
+    def decorate(function: Receiver) -> Receiver:
+        _receivers[function] = frozenset(names)
+        return function
+
+    return decorate
 
 
 def takes_many(one: Receiver) -> Callable[[ManyReceiver], ManyReceiver]:
@@ -71,8 +75,9 @@ def publish(
     """Write the news down and tell the receivers. Call it in the transaction of the change it reports."""
     event = _event(name, sentence, subject, operation, data)
     event.save(force_insert=True)
-    for function in _receivers:
-        _tell(function, event)
+    for function, names in _receivers.items():
+        if not names or name in names:
+            _tell(function, event)
     return event
 
 
@@ -90,20 +95,9 @@ def publish_all(news: Sequence[News]) -> list[Event]:
     """The same for many pieces of news, in few statements. Where a receiver fails it is asked again, one by one."""
     rows = [_event(piece.name, piece.sentence, piece.subject, None, piece.data) for piece in news]
     events = Event.objects.bulk_create(rows)
-    for function in _receivers if events else ():
-        try:
-            with transaction.atomic():
-                if function in _many:
-                    _many[function](events)
-                else:
-                    for event in events:
-                        function(event)
-                connection.check_constraints()
-        except Exception as error:
-            if isinstance(error, DatabaseError) and (connection.connection is None or connection.connection.closed):
-                raise
-            for event in events:
-                _tell(function, event)
+    for function, names in _receivers.items():
+        if wanted := [event for event in events if not names or event.name in names]:
+            _tell_all(function, wanted)
     return events
 
 
@@ -127,6 +121,22 @@ def _event(
         operation=operation,
         data=dict(data or {}),
     )
+
+
+def _tell_all(function: Receiver, events: Sequence[Event]) -> None:
+    try:
+        with transaction.atomic():
+            if function in _many:
+                _many[function](events)
+            else:
+                for event in events:
+                    function(event)
+            connection.check_constraints()
+    except Exception as error:
+        if isinstance(error, DatabaseError) and (connection.connection is None or connection.connection.closed):
+            raise
+        for event in events:
+            _tell(function, event)
 
 
 def _tell(function: Receiver, event: Event) -> None:

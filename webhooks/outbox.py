@@ -11,7 +11,7 @@ from webhooks.models import Delivery, Webhook
 TEST = events.declare("webhook.test", "Somebody tried a webhook")
 
 
-@events.receiver
+@events.receiver()
 def fill(event: Event) -> None:
     """A delivery for every webhook that wants this event. Trying one webhook is no news for the others."""
     fill_many([event])

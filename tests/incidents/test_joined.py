@@ -133,7 +133,7 @@ class TestEnding:
     def test_it_is_written_once_also_when_the_news_got_lost(self, olga, archive, monkeypatch):
         incident = about(archive, olga)
         operation = restore(incident, archive, olga)
-        monkeypatch.setattr(events, "_receivers", [])
+        monkeypatch.setattr(events, "_receivers", {})
         end(operation)
         assert (joined.note_all_ended(), joined.note_all_ended()) == (1, 0)
         assert incident.timeline.filter(kind="operation").count() == 2

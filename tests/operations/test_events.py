@@ -21,7 +21,7 @@ NEWS = events.declare("tests.news", "A test tells something")
 @pytest.fixture
 def listeners(monkeypatch):
     heard = []
-    monkeypatch.setattr(events, "_receivers", [heard.append])
+    monkeypatch.setattr(events, "_receivers", {heard.append: ()})
     return heard
 
 
@@ -49,6 +49,14 @@ class TestPublishing:
         assert (event.subject_type, event.subject_id) == ("operations.schedule", schedule.pk)
         assert event.url == schedule.get_absolute_url()
 
+    def test_who_names_news_hears_of_no_other(self, db, monkeypatch):
+        heard = []
+        monkeypatch.setattr(events, "_receivers", {heard.append: {NEWS}})
+        events.publish(events.SLOTS_MISSED, "Something else.")
+        wanted = events.publish(NEWS, "Something.")
+        many = events.publish_all([events.News(events.SLOTS_MISSED, "Else."), events.News(NEWS, "Something.")])
+        assert heard == [wanted, many[1]]
+
     @pytest.mark.parametrize("trouble", [ValueError, DatabaseError])
     def test_a_listener_that_fails_costs_nothing_else(self, rows, monkeypatch, caplog, trouble):
         heard = []
@@ -59,7 +67,7 @@ class TestPublishing:
                 connection.cursor().execute("SELECT 1/0")
             raise ValueError
 
-        monkeypatch.setattr(events, "_receivers", [fails, heard.append])
+        monkeypatch.setattr(events, "_receivers", {fails: (), heard.append: ()})
         operation = OperationFactory()
         with transaction.atomic():
             Operation.objects.filter(pk=operation.pk).update(title="changed")
@@ -74,7 +82,7 @@ class TestPublishing:
         def refers_to_nothing(event: Event) -> None:
             Slot.objects.create(schedule_id=2**40, at=event.at, decision="started", decided_at=event.at)
 
-        monkeypatch.setattr(events, "_receivers", [refers_to_nothing])
+        monkeypatch.setattr(events, "_receivers", {refers_to_nothing: ()})
         operation = OperationFactory()
         with transaction.atomic():
             Operation.objects.filter(pk=operation.pk).update(title="changed")
