@@ -31,6 +31,7 @@ class ComponentOut(Schema):
 class EnvironmentOut(Schema):
     id: int
     name: str
+    slug: str
     kind: str
     components: list[ComponentOut]
 
@@ -86,7 +87,7 @@ def _component(component: Component) -> dict[str, Any]:
 
 
 def _environment(environment: Environment) -> dict[str, Any]:
-    values = {name: getattr(environment, name) for name in ("id", "name", "kind")}
+    values = {name: getattr(environment, name) for name in ("id", "name", "slug", "kind")}
     return {**values, "components": [_component(component) for component in environment.components.all()]}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,12 +11,11 @@ from django.http import Http404, HttpRequest
 from ninja import Query, Router, Status
 
 from catalog.models import Environment
-from core.api import BearerToken, Id, Sliced, caller, demand_scope, one_of, page_of
-from core.scopes import DEPLOY, RESTORE
-from deployments.actions import changing, releases, requesting, rollback
+from core.api import BearerToken, Id, Sliced, caller, one_of, page_of
+from core.scopes import DEPLOY
+from deployments.actions import releases, requesting
 from deployments.api_rows import (
     deployment_row,
-    live_row,
     one_deployment,
     release_row,
     scan_row,
@@ -25,32 +24,28 @@ from deployments.api_rows import (
 )
 from deployments.api_shapes import (
     ApproveIn,
-    ChangeIn,
     CiResultIn,
     DeploymentFilters,
     DeploymentIn,
     DeploymentPage,
     DeploymentWithGates,
     GateIn,
-    LiveOut,
     Nothing,
     RefuseIn,
     ReleaseFilters,
     ReleaseIn,
     ReleasePage,
     ReleaseWithScans,
-    RollbackIn,
-    ScaleIn,
+    ReviewIn,
     ScanIn,
     ScanOut,
-    SettingIn,
     WithdrawIn,
 )
 from deployments.doors import demand_new
 from deployments.exceptions import DeploymentError
 from deployments.models import Deployment, Release
 from deployments.places import Missing, environment_called, release_called, service_called
-from operations.api import OperationOut, Why, acting, shown
+from operations.api import Why, acting
 from operations.exceptions import Refused
 from operations.models import Operation
 
@@ -80,7 +75,7 @@ def answering(request: HttpRequest) -> Iterator[str | None]:
 
 
 def _releases() -> Any:
-    return Release.objects.select_related("service", "created_by")
+    return Release.objects.select_related("service", "created_by", "withdrawn_by")
 
 
 def _release(pk: int) -> Release:
@@ -196,10 +191,14 @@ def request_deployment(request: HttpRequest, data: DeploymentIn) -> Any:
         return Status(201, _whole(row.pk))
 
 
+def environment_of(pk: int) -> Environment:
+    return one_of(Environment.objects.select_related("service"), pk, "environment")
+
+
 def _place(data: DeploymentIn) -> Environment:
     """The environment that is meant. Raises Missing or Http404."""
     if isinstance(data.environment, int):
-        found = _environment(data.environment)
+        found = environment_of(data.environment)
         if data.service not in (None, found.service.slug):
             raise DeploymentError(f"{found} is not an environment of “{data.service}”.")
         return found
@@ -267,86 +266,13 @@ def confirm_gate(request: HttpRequest, id: Id, gate: Id, data: GateIn) -> Any:
         return _whole(id)
 
 
-# -- environments ------------------------------------------------------------------------------------------------------
-
-
-def _environment(pk: int) -> Environment:
-    return one_of(Environment.objects.select_related("service"), pk, "environment")
-
-
-@router.get(
-    "/environments/{id}/live",
-    response=LiveOut,
-    auth=BearerToken("deployments.view_livestate"),
-    summary="What is live, whether that is what runs, and the way back",
-)
-def get_live(request: HttpRequest, id: Id) -> Any:
-    return live_row(_environment(id))
-
-
 @router.post(
-    "/environments/{id}/rollback",
-    response={201: DeploymentWithGates},
-    auth=BearerToken("deployments.rollback_deployment", DEPLOY),
-    summary="Go back to an earlier release",
+    "/deployments/{id}/review",
+    response=DeploymentWithGates,
+    auth=BearerToken("deployments.review_deployment", DEPLOY),
+    summary="Say what a look at an emergency found afterwards",
 )
-def roll_back(request: HttpRequest, id: Id, data: RollbackIn) -> Any:
-    if data.restores:
-        demand_scope(request, RESTORE)
-        if not caller(request).has_perm("backups.restore_archive"):
-            raise PermissionDenied(f"{caller(request)} may not restore backups. Roll back without it.")
-    with answering(request) as key:
-        environment = _environment(id)
-        row = rollback.request_rollback(
-            environment,
-            to=release_called(environment.service, data.to) if data.to is not None else None,
-            reason=data.reason,
-            restores=data.restores,
-            incident=data.incident,
-            by=caller(request),
-            trigger=API,
-            key=key,
-        )
-        return Status(201, _whole(row.pk))
-
-
-MAY_CHANGE = BearerToken("deployments.control_service", DEPLOY)
-
-
-@contextmanager
-def _changing(request: HttpRequest, data: ChangeIn) -> Iterator[Callable[..., Any]]:
-    """Gives a function that asks for a change, once for each key: one that was made is not refused for being so."""
-    with answering(request) as key:
-        known = Operation.objects.filter(idempotency_key=key).first() if key else None
-
-        def ask(action: Callable[..., Operation], *args: Any) -> Any:
-            given = {"by": caller(request), "reason": data.reason, "trigger": API, "key": key}
-            return Status(202, shown(known or action(*args, **given)))
-
-        yield ask
-
-
-@router.post("/environments/{id}/restart", response={202: OperationOut}, auth=MAY_CHANGE, summary="Restart it")
-def restart(request: HttpRequest, id: Id, data: ChangeIn) -> Any:
-    with _changing(request, data) as ask:
-        return ask(changing.request_restart, _environment(id))
-
-
-@router.post("/environments/{id}/scale", response={202: OperationOut}, auth=MAY_CHANGE, summary="Run so many copies")
-def scale(request: HttpRequest, id: Id, data: ScaleIn) -> Any:
-    with _changing(request, data) as ask:
-        return ask(changing.request_scale, _environment(id), data.count)
-
-
-@router.post(
-    "/environments/{id}/settings", response={202: OperationOut}, auth=MAY_CHANGE, summary="Change a setting of it"
-)
-def change_setting(request: HttpRequest, id: Id, data: SettingIn) -> Any:
-    with _changing(request, data) as ask:
-        return ask(changing.request_setting, _environment(id), data.name, data.value)
-
-
-@router.post("/environments/{id}/cleanup", response={202: OperationOut}, auth=MAY_CHANGE, summary="Remove old versions")
-def clean_up(request: HttpRequest, id: Id, data: ChangeIn) -> Any:
-    with _changing(request, data) as ask:
-        return ask(changing.request_cleanup, _environment(id))
+def review(request: HttpRequest, id: Id, data: ReviewIn) -> Any:
+    with answering(request):
+        requesting.review(_deployment(id), note=data.note, by=caller(request))
+        return _whole(id)

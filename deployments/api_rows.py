@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from catalog.models import Environment
 from deployments import feasibility, gates
-from deployments.models import Approval, Deployment, Gate, LiveState, Release, Scan
+from deployments.models import Approval, ConfigurationChange, Deployment, Gate, LiveState, Release, Scan
 
 MOST_SCANS = 100
 
@@ -28,6 +28,7 @@ def release_row(release: Release) -> dict[str, Any]:
         **{name: getattr(release, name) for name in (*what, *known)},
         "service": release.service.slug,
         "created_by": _name(release.created_by),
+        "withdrawn_by": _name(release.withdrawn_by),
         "url": release.get_absolute_url(),
     }
 
@@ -57,8 +58,8 @@ def place_row(environment: Environment) -> dict[str, Any]:
 def deployment_row(deployment: Deployment) -> dict[str, Any]:
     """A row that came `with_place`."""
     what = ("id", "kind", "state", "message", "reason", "incident", "trigger", "target_met")
-    words = ("automatic", "emergency", "solo", "review_needed", "restores", "starts_itself")
-    times = ("not_before", "not_after", "requested_at", "started_at", "switched_at", "ended_at")
+    words = ("automatic", "emergency", "solo", "review_needed", "review_note", "restores", "starts_itself")
+    times = ("not_before", "not_after", "requested_at", "started_at", "switched_at", "ended_at", "reviewed_at")
     return {
         **{name: getattr(deployment, name) for name in (*what, *words, *times)},
         "environment": place_row(deployment.environment),
@@ -68,6 +69,7 @@ def deployment_row(deployment: Deployment) -> dict[str, Any]:
         "rollback_of": deployment.rollback_of_id,
         "operation": deployment.operation_id,
         "requested_by": _name(deployment.requested_by),
+        "reviewed_by": _name(deployment.reviewed_by),
         "took_s": _seconds(deployment.took),
         "target_s": _seconds(deployment.target),
         "url": deployment.get_absolute_url(),
@@ -110,6 +112,20 @@ def whole_deployment(deployment: Deployment) -> dict[str, Any]:
 
 def one_deployment(pk: int) -> Deployment:
     return Deployment.objects.with_place().get(pk=pk)
+
+
+def change_row(change: ConfigurationChange) -> dict[str, Any]:
+    """A row that came `with_place`."""
+    names = ("id", "kind", "name", "old", "new", "reason", "at", "or_rolls_back")
+    return {
+        **{name: getattr(change, name) for name in names},
+        "environment": place_row(change.environment),
+        "by": _name(change.by),
+        "state": change.operation.state if change.operation is not None else None,
+        "operation": change.operation_id,
+        "takes_back": change.takes_back_id,
+        "url": change.get_absolute_url(),
+    }
 
 
 def live_row(environment: Environment) -> dict[str, Any]:

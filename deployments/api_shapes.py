@@ -10,7 +10,7 @@ from ninja import Field, Schema
 from pydantic import AfterValidator
 
 from core.api import Id, Input, Moment, Page, Text
-from deployments.models import Deployment, Gate, Release, Scan
+from deployments.models import ConfigurationChange, Deployment, Gate, Release, Scan
 
 DEEPEST, LONGEST_REPORT = 32, 200_000
 BIGGEST_COUNT = 2**31 - 1
@@ -135,6 +135,7 @@ class ReleaseOut(Schema):
     created_at: datetime
     created_by: str | None
     withdrawn_at: datetime | None
+    withdrawn_by: str | None
     withdrawn_reason: str
     url: str
 
@@ -206,6 +207,9 @@ class DeploymentOut(Schema):
     emergency: bool
     solo: bool
     review_needed: bool
+    reviewed_by: str | None
+    reviewed_at: datetime | None
+    review_note: str
     restores: bool
     starts_itself: bool
     not_before: datetime | None
@@ -270,6 +274,10 @@ class GateIn(Input):
     evidence: Text = Field(min_length=1, max_length=2000, description="What shows it: a link, an output, who looked.")
 
 
+class ReviewIn(Input):
+    note: Text = Field(min_length=1, max_length=2000, description="What was found.")
+
+
 class Nothing(Input):
     """`{}`."""
 
@@ -312,6 +320,10 @@ class ChangeIn(Input):
     reason: Reason
 
 
+class RestartIn(ChangeIn):
+    or_roll_back: bool = Field(False, description="Where the restart fails, go back to the release before by itself.")
+
+
 class ScaleIn(ChangeIn):
     count: int = Field(ge=1, le=1000)
 
@@ -319,3 +331,35 @@ class ScaleIn(ChangeIn):
 class SettingIn(ChangeIn):
     name: Text = Field(min_length=1, max_length=80)
     value: Text = Field(max_length=2000, description="Empty takes it away.")
+
+
+class LeftoversOut(Schema):
+    would_remove: list[str] = Field(description="In sentences; empty: nothing. It is decided again when it runs.")
+
+
+class ChangeOut(Schema):
+    """A restart, another number of copies, another setting, a clean-up: what it was, what it is, who and why."""
+
+    id: int
+    kind: str = Field(description=", ".join(ConfigurationChange.Kind.values))
+    environment: PlaceOut
+    name: str = Field(description="Of the setting.")
+    old: str
+    new: str
+    reason: str
+    by: str | None
+    at: datetime
+    state: str | None = Field(description="Of its operation; null: it has none.")
+    operation: int | None
+    takes_back: int | None = Field(description="The change whose old value it set again.")
+    or_rolls_back: bool
+    url: str
+
+
+class ChangePage(Page):
+    items: list[ChangeOut]
+
+
+class ChangeFilters(Schema):
+    environment: Id | None = None
+    kind: ConfigurationChange.Kind | None = None

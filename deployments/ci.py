@@ -176,8 +176,9 @@ def _take(signed: Signed, message: CiMessage) -> dict[str, Any]:
 
 
 def _reported(service: Service, message: CiMessage) -> Release:
-    """The release, with what CI and its scanners say."""
-    given = message.model_dump(exclude={"event", "version", "ci", "ci_url", "scans", "deploy_to"})
+    """The release, with what CI and its scanners say. What a later message leaves out stays as it is known."""
+    apart = {"event", "version", "ci", "ci_url", "scans", "deploy_to"}
+    given = message.model_dump(exclude=apart, exclude_unset=True)
     release = releases.create_release(service, message.version, **given, by=None)
     if message.ci != Release.Ci.UNKNOWN or message.ci_url:
         known = Release.Ci(release.ci) if message.ci == Release.Ci.UNKNOWN else message.ci

@@ -29,7 +29,12 @@ def start_due() -> int:
         if row.not_before is not None and now < row.not_before:
             continue
         if row.not_after is not None and now > row.not_after:
-            done += _missed(row)
+            kept = " ".join(gates.obstacles(row, now)) or "Nothing kept it any more, but its time was over."
+            done += _missed(row, f"Its window closed at {row.not_after:%Y-%m-%d %H:%M} UTC. {kept}")
+            continue
+        # Not while the newer one may still go back by itself.
+        if (late := gates.overtaken(row)) and not Deployment.objects.active().to(row.environment_id).exists():
+            done += _missed(row, " ".join(late))
             continue
         try:
             requesting.start(row, by=row.requested_by, trigger=Operation.Trigger.SCHEDULE)
@@ -49,16 +54,15 @@ def _explain(row: Deployment, message: str) -> None:
         Deployment.objects.filter(pk=row.pk, state=State.WAITING).update(message=message)
 
 
-def _missed(row: Deployment) -> int:
+def _missed(row: Deployment, why: str) -> int:
+    """It is not started any more. Returns how many were given up: none where somebody was faster."""
     with transaction.atomic():
         locked = Deployment.objects.select_for_update().get(pk=row.pk)
         if locked.state != State.WAITING:
             return 0
-        kept = " ".join(gates.obstacles(row, timezone.now())) or "Nothing kept it any more, but its time was over."
-        locked.state, locked.ended_at = State.MISSED, timezone.now()
-        locked.message = f"Its window closed at {row.not_after:%Y-%m-%d %H:%M} UTC. {kept}"
+        locked.state, locked.ended_at, locked.message = State.MISSED, timezone.now(), why
         locked.save(update_fields=["state", "ended_at", "message"])
-        events.publish(news.MISSED, f"{row} missed its window. {kept}", subject=row, data=news.described(row))
+        events.publish(news.MISSED, f"{row} was not started. {why}", subject=row, data=news.described(row))
     return 1
 
 

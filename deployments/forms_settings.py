@@ -143,8 +143,8 @@ class ProfileFields(forms.ModelForm):
 
 
 def driver_fields(kind: str) -> dict[str, forms.Field]:
-    """The driver's own fields under the names that the edit form has for them; none for an unknown driver."""
-    found = DRIVERS[kind].form.base_fields if kind in DRIVERS else {}
+    """The driver's own fields, in its order, under the names that the edit form has; none for an unknown driver."""
+    found = DRIVERS[kind].form().fields if kind in DRIVERS else {}
     return {f"{PREFIX}-{name}": field for name, field in found.items()}
 
 

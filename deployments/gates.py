@@ -30,7 +30,7 @@ def obstacles(deployment: Deployment, now: datetime) -> list[str]:
     """
     if deployment.is_rollback:
         return []
-    found = _of_the_release(deployment)
+    found = _of_the_release(deployment) + overtaken(deployment)
     if deployment.emergency:
         return found
     found += [f"{gate.text}: {gate.evidence or NOT_CONFIRMED}" for gate in checked(deployment, now) if gate.blocks]
@@ -65,6 +65,23 @@ def _of_the_release(deployment: Deployment) -> list[str]:
             f"The checksum of {release} is not the one that was asked for and approved. Ask for the deployment again."
         )
     return found
+
+
+def overtaken(deployment: Deployment) -> list[str]:
+    """Why it would put an older release over a newer one that went live after it was asked for; empty: it does not.
+
+    Nobody who asked then could know of it, so it is decided again by asking again.
+    """
+    live = LiveState.objects.select_related("release").filter(environment=deployment.environment_id).first()
+    if live is None or live.release is None or live.since is None or deployment.switched_at is not None:
+        return []
+    newer = live.release.created_at > deployment.release.created_at
+    if live.since <= deployment.requested_at or not newer:
+        return []
+    return [
+        f"{live.release.version}, a newer release, went live at {live.since:%Y-%m-%d %H:%M} UTC, after "
+        f"{deployment.release.version} was asked for. Ask for it again if it is still wanted."
+    ]
 
 
 def _promotion(deployment: Deployment) -> list[str]:

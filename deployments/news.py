@@ -13,7 +13,10 @@ STARTED = declare("deployment.started", "A deployment or a rollback has begun")
 LIVE = declare("deployment.live", "A release is live and verified")
 FAILED = declare("deployment.failed", "A deployment failed, or its checks did after it went live")
 ROLLED_BACK = declare("deployment.rolled_back", "Traffic is on an earlier release again")
-MISSED = declare("deployment.missed", "A scheduled deployment could not start within its window")
+MISSED = declare(
+    "deployment.missed",
+    "A deployment that was to start by itself missed its window, or a newer release went live before it",
+)
 REPORTED = declare("release.reported", "CI has told of a release by its signed webhook")
 DRIFTED = declare("environment.drifted", "What runs in an environment is not what the record says")
 TOLD = (STARTED, LIVE, FAILED, ROLLED_BACK, MISSED)

@@ -59,7 +59,13 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
     def with_place(self) -> DeploymentQuerySet:
         """With everything a page about a deployment names."""
         return self.select_related(
-            "environment__service", "release__service", "from_release", "operation", "requested_by", "rollback_of"
+            "environment__service",
+            "release__service",
+            "from_release",
+            "operation",
+            "requested_by",
+            "reviewed_by",
+            "rollback_of",
         )
 
 
@@ -73,3 +79,11 @@ class LiveStateQuerySet(models.QuerySet["LiveState"]):
 class ConfigurationChangeQuerySet(models.QuerySet["ConfigurationChange"]):
     def with_place(self) -> ConfigurationChangeQuerySet:
         return self.select_related("environment__service", "operation", "by")
+
+    def to(self, environment: Environment | int) -> ConfigurationChangeQuerySet:
+        return self.filter(environment=environment)
+
+    def of_the_same_thing(self, change: ConfigurationChange) -> ConfigurationChangeQuerySet:
+        """Of the same setting, or of the number of copies, there; those that were made or may still be."""
+        rows = self.to(change.environment_id).filter(kind=change.kind, name=change.name)
+        return rows.exclude(operation__state__in=("failed", "errored", "cancelled"))

@@ -112,6 +112,8 @@ def drift_between(row: LiveState, reality: Reality) -> str:
     """How record and reality differ, in a sentence; empty: they do not."""
     recorded = row.release.version if row.release is not None else ""
     if recorded == reality.live:
+        if reality.unsettled:
+            return reality.unsettled
         live = reality.instance_of(recorded) if recorded else None
         if live is not None and not live.ready:
             return f"{recorded} gets the traffic and does not answer its health check."

@@ -11,6 +11,7 @@ from catalog.validators import validate_printable
 
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,79}")
+REVISION = re.compile(r"(?:.*[ @#:/])?[0-9a-f]{7,64}")
 CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -34,6 +35,16 @@ def validate_source(value: str) -> None:
     validate_printable(value)
     if value.startswith("-"):
         raise ValidationError("A source does not begin with “-”.", code="source")
+
+
+def validate_revision(source: str) -> None:
+    """A source of git ends with a commit, which cannot change as a branch or a tag can."""
+    if not REVISION.fullmatch(source):
+        raise ValidationError(
+            "Name the commit at the end, by 7 to 64 hexadecimal digits: git@git.example.org:erp 4f1c2aa. A branch or a "
+            "tag may be another one tomorrow.",
+            code="revision",
+        )
 
 
 def validate_pattern(value: str) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from catalog.models import Probe
 from catalog.probing import ask, record
+from deployments import team_commands
 from deployments.drivers.base import Driver
 from deployments.models import Deployment
-from operations.commands import Command
 from operations.context import StepContext
 from operations.exceptions import CommandFailed
 
@@ -74,10 +74,9 @@ class Verification:
     def _smoke(self) -> Checked:
         """The team's own command: signs in, creates, reads, changes, deletes."""
         values = {"{version}": self.version, "{address}": self.address}
-        argv = tuple(values.get(word, word) for word in self.frozen["smoke"])
-        command = Command(argv, timeout_s=self.frozen["command_timeout_s"])
+        limit_s = self.frozen["command_timeout_s"]
         try:
-            result = self.ctx.run(self.driver.around.connector.wrap(command))
+            result = team_commands.run(self.ctx, self.driver, self.frozen["smoke"], values, limit_s)
         except CommandFailed as error:
             return Checked("Smoke test", False, error.message)
         lines = [line for line in result.stdout.decode(errors="replace").splitlines() if line.strip()]

@@ -21,6 +21,7 @@ from core.api import Denied
 from core.api import router as tokens
 from core.exceptions import PortalError
 from deployments.api import router as deployments
+from deployments.api_environments import router as environments
 from incidents.api import router as incidents
 from operations.api import router as operations
 from operations.exceptions import Refused
@@ -84,6 +85,7 @@ api.add_router("", catalog)
 api.add_router("", contacts)
 api.add_router("", backups)
 api.add_router("", deployments)
+api.add_router("", environments)
 api.add_router("", incidents)
 api.add_router("/operations", operations)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
@@ -29,10 +29,19 @@ LONGEST_VALUE = 2000
 
 
 def request_restart(
-    environment: Environment, *, by: User | None, reason: str, trigger: str = Trigger.CLICK, key: str | None = None
+    environment: Environment,
+    *,
+    by: User | None,
+    reason: str,
+    or_roll_back: bool = False,
+    trigger: str = Trigger.CLICK,
+    key: str | None = None,
 ) -> Operation:
-    """Start what is live again."""
-    return _request(environment, Kind.RESTART, by=by, reason=reason, trigger=trigger, key=key)
+    """Start what is live again. With `or_roll_back`, a restart that fails goes back to the release before by itself."""
+    if or_roll_back and by is not None and not by.has_perm("deployments.rollback_deployment"):
+        raise PermissionDenied(f"{by} may not roll back. Restart without it.")
+    asked: dict[str, Any] = {"by": by, "reason": reason, "trigger": trigger, "key": key}
+    return _request(environment, Kind.RESTART, or_rolls_back=or_roll_back, **asked)
 
 
 def request_scale(
@@ -41,6 +50,7 @@ def request_scale(
     *,
     by: User | None,
     reason: str,
+    takes_back: ConfigurationChange | None = None,
     trigger: str = Trigger.CLICK,
     key: str | None = None,
 ) -> Operation:
@@ -50,7 +60,8 @@ def request_scale(
     profile = reach.profile_of(environment)
     if not reach.driver_class(profile.driver).can_scale:
         raise DeploymentError(f"“{profile.get_driver_display()}” runs a fixed number of copies.")
-    return _request(environment, Kind.SCALE, new=str(count), by=by, reason=reason, trigger=trigger, key=key)
+    asked: dict[str, Any] = {"by": by, "reason": reason, "trigger": trigger, "key": key}
+    return _request(environment, Kind.SCALE, new=str(count), takes_back=takes_back, **asked)
 
 
 def request_setting(
@@ -60,6 +71,7 @@ def request_setting(
     *,
     by: User | None,
     reason: str,
+    takes_back: ConfigurationChange | None = None,
     trigger: str = Trigger.CLICK,
     key: str | None = None,
 ) -> Operation:
@@ -75,9 +87,28 @@ def request_setting(
     old = reach.plain_settings(environment).get(name, "")
     if old == value:
         raise DeploymentError(f"{name} has this value already.")
-    return _request(
-        environment, Kind.SETTING, name=name, old=old, new=value, by=by, reason=reason, trigger=trigger, key=key
-    )
+    asked: dict[str, Any] = {"by": by, "reason": reason, "trigger": trigger, "key": key}
+    return _request(environment, Kind.SETTING, name=name, old=old, new=value, takes_back=takes_back, **asked)
+
+
+def request_take_back(
+    change: ConfigurationChange, *, by: User | None, reason: str, trigger: str = Trigger.CLICK, key: str | None = None
+) -> Operation:
+    """The number of copies, or the value of a setting, as it was before this change: a rollback of configuration.
+
+    Only the latest change of the same thing is taken back, so nobody's later one is lost unseen.
+    """
+    if change.kind not in (Kind.SCALE, Kind.SETTING) or (change.kind == Kind.SCALE and not change.old):
+        raise DeploymentError(f"“{change}” has no old value that could be set again.")
+    if change.operation is None or change.operation.state != Operation.State.SUCCEEDED:
+        raise DeploymentError("This change was not made, or not yet, so there is nothing to take back.")
+    later = ConfigurationChange.objects.of_the_same_thing(change).filter(pk__gt=change.pk).first()
+    if later is not None:
+        raise DeploymentError(f"It was changed again since: {later}. Take that one back, or set a value.")
+    again: dict[str, Any] = {"by": by, "reason": reason, "trigger": trigger, "key": key, "takes_back": change}
+    if change.kind == Kind.SCALE:
+        return request_scale(change.environment, int(change.old), **again)
+    return request_setting(change.environment, change.name, change.old, **again)
 
 
 def request_cleanup(
@@ -95,10 +126,9 @@ def _request(
     reason: str,
     trigger: str,
     key: str | None,
-    name: str = "",
-    old: str = "",
-    new: str = "",
+    **said: Any,
 ) -> Operation:
+    """`said` are the other fields of the recorded change."""
     if by is not None and not by.has_perm("deployments.control_service"):
         raise PermissionDenied
     if not reason.strip():
@@ -107,7 +137,7 @@ def _request(
 
     def create() -> Operation:
         change = ConfigurationChange.objects.create(
-            environment=environment, kind=kind, name=name, old=old, new=new, reason=reason.strip(), by=by
+            environment=environment, kind=kind, reason=reason.strip(), by=by, **said
         )
         change.operation = operations.request(
             "deployments.cleanup" if kind == Kind.CLEANUP else "deployments.control",

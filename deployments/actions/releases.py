@@ -18,6 +18,14 @@ from deployments.models.settings import DEFAULT_PATTERN
 if TYPE_CHECKING:
     from core.models import User
 
+ARTEFACT = ("source_kind", "source", "checksum")
+WORDS = {
+    "source_kind": "source kind",
+    "notes": "text of its notes",
+    "changes_schema": "word on whether it changes the schema",
+    "variables": "list of variables",
+}
+
 
 def pattern_of(service: Service) -> str:
     """The regular expression that versions of this service match as a whole."""
@@ -41,15 +49,19 @@ def create_release(
     source_kind: str,
     source: str,
     checksum: str = "",
-    notes: str = "",
-    changes_schema: bool = False,
+    notes: str | None = None,
+    changes_schema: bool | None = None,
     migrations_tested: str = "",
-    variables: Sequence[str] = (),
+    variables: Sequence[str] | None = None,
     ci: str = Release.Ci.UNKNOWN,
     ci_url: str = "",
     by: User | None,
 ) -> Release:
-    """A new release. Asking again for the same artefact gives the one there is. Raises DeploymentError."""
+    """A new release. Asking again for the same gives the one there is; what is None then stays as it is known.
+
+    `migrations_tested`, `ci` and `ci_url` are what is known at first: later reports have actions of their own, and
+    asking again takes none of them back. Raises DeploymentError for the same version with something else in it.
+    """
     if trouble := version_trouble(service, version):
         raise DeploymentError(trouble)
     release = Release(
@@ -58,38 +70,49 @@ def create_release(
         source_kind=source_kind,
         source=source,
         checksum=checksum,
-        notes=notes,
-        changes_schema=changes_schema,
+        notes=notes or "",
+        changes_schema=bool(changes_schema),
         migrations_tested=migrations_tested,
-        variables=list(variables),
+        variables=list(variables or ()),
         ci=ci,
         ci_url=ci_url,
         created_by=by,
     )
-    known = Release.objects.filter(service=service, version=version).first()
-    if known is not None:
-        return _same(known, release)
+    said = {"notes": notes, "changes_schema": changes_schema, "variables": variables}
+    asked = [*ARTEFACT, *(name for name, value in said.items() if value is not None)]
+    known = Release.objects.filter(service=service, version=version)
+    if (there := known.first()) is not None:
+        return _same(there, release, asked)
     try:
         release.full_clean()
-    except ValidationError as error:
-        raise DeploymentError(" ".join(error.messages)) from error
-    try:
         with transaction.atomic():
             release.save(force_insert=True)
-    except IntegrityError:
-        return _same(Release.objects.get(service=service, version=version), release)
+    except (ValidationError, IntegrityError) as error:
+        if (there := known.first()) is not None:  # somebody asked for it at the same time
+            return _same(there, release, asked)
+        if isinstance(error, ValidationError):
+            raise DeploymentError(" ".join(error.messages)) from error
+        raise
     return release
 
 
-def _same(known: Release, asked: Release) -> Release:
-    """The release there is, when it is the same artefact. Raises DeploymentError when it is another one."""
-    for field in ("source_kind", "source", "checksum"):
-        if getattr(known, field) != getattr(asked, field):
-            raise DeploymentError(
-                f"There is a release {known} already, with another {field.replace('_', ' ')}. A release never changes: "
-                "give what has changed another version."
-            )
+def _same(known: Release, asked: Release, fields: Sequence[str]) -> Release:
+    """The release there is, when those fields are the same. Raises DeploymentError with those that are not."""
+    differ = [WORDS.get(name, name) for name in fields if _value(known, name) != _value(asked, name)]
+    if differ:
+        raise DeploymentError(
+            f"There is a release {known} already, with another {' and another '.join(differ)}. A release never "
+            "changes: give what has changed another version."
+        )
+    if asked.migrations_tested and not known.migrations_tested:
+        note_migrations_tested(known, where=asked.migrations_tested, by=asked.created_by)
     return known
+
+
+def _value(release: Release, name: str) -> Any:
+    """As it is compared: in which order variables are named means nothing."""
+    value = getattr(release, name)
+    return sorted(value) if name == "variables" else value
 
 
 def withdraw_release(release: Release, *, reason: str, by: User | None) -> Release:
@@ -97,10 +120,10 @@ def withdraw_release(release: Release, *, reason: str, by: User | None) -> Relea
     if not reason.strip():
         raise DeploymentError("Say why it is withdrawn.")
     with transaction.atomic():
-        row = Release.objects.select_for_update().get(pk=release.pk)
+        row = Release.objects.select_for_update(of=("self",)).get(pk=release.pk)
         if row.withdrawn_at is None:
-            row.withdrawn_at, row.withdrawn_reason = timezone.now(), reason.strip()
-            row.save(update_fields=["withdrawn_at", "withdrawn_reason"])
+            row.withdrawn_at, row.withdrawn_by, row.withdrawn_reason = timezone.now(), by, reason.strip()
+            row.save(update_fields=["withdrawn_at", "withdrawn_by", "withdrawn_reason"])
     return row
 
 

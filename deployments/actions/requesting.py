@@ -173,7 +173,8 @@ def cancel(deployment: Deployment, *, reason: str = "", by: User | None) -> Depl
     with transaction.atomic():
         row = Deployment.objects.select_for_update().get(pk=deployment.pk)
         if row.state == State.WAITING:
-            row.state, row.message, row.ended_at = State.CANCELLED, f"Withdrawn. {reason}".strip(), timezone.now()
+            who = f" by {by}" if by is not None else ""
+            row.state, row.message, row.ended_at = State.CANCELLED, f"Withdrawn{who}. {reason}".strip(), timezone.now()
             row.save(update_fields=["state", "message", "ended_at"])
             return row
     if row.operation is None or row.is_final or by is None:

@@ -126,6 +126,8 @@ class Reality:
     sentence: str = ""
     revisions: Sequence[str] = ()
     """Versions that could be made live without being brought there again, newest first."""
+    unsettled: str = ""
+    """Why this is no whole state, such as two versions at once, where nobody is at work any more; empty: it is one."""
 
     def instance_of(self, version: str) -> Instance | None:
         """The copy that runs this version, the live one first."""

@@ -14,22 +14,17 @@ from typing import Any
 from django import forms
 
 from deployments.drivers.base import Artefact, Check, Driver, Reality, Sample, Surroundings
-from deployments.drivers.fields import ArgvField, PathField, PlainField
+from deployments.drivers.fields import PathField
+from deployments.drivers.host_form import BEFORE_PROXY, HostForm
 from deployments.drivers.slots import Slots
 from deployments.exceptions import DeploymentError
 
 PROXIES = (("port_file", "Caddy, by a file with the port"), ("socket_link", "nginx, by a link to the socket"))
 
 
-class BlueGreenForm(forms.Form):
+class BlueGreenForm(HostForm):
     """Where the slots are, how the program is started, what the proxy reads."""
 
-    root = PathField(label="Folder", max_length=300, help_text="Everything of this environment lives here: /srv/erp.")
-    argv = ArgvField(
-        label="Start command",
-        help_text="One argument a line. {port}, {socket}, {folder}, {version} and {slot} are filled in.",
-    )
-    ready_path = PlainField(label="Health check", initial="/health/ready", max_length=200)
     proxy = forms.ChoiceField(label="Proxy", choices=PROXIES)
     blue = forms.IntegerField(label="Port of blue", required=False, min_value=1, max_value=65535)
     green = forms.IntegerField(label="Port of green", required=False, min_value=1, max_value=65535)
@@ -39,22 +34,8 @@ class BlueGreenForm(forms.Form):
         max_length=300,
         help_text="Empty: active_port or active.sock in the folder.",
     )
-    access_log = PathField(
-        label="Access log of the proxy",
-        required=False,
-        max_length=300,
-        help_text="Caddy's JSON or nginx's combined. Errors are counted in it. Empty: they are not watched.",
-    )
-    proxy_address = PlainField(
-        label="Address of the proxy", required=False, max_length=200, help_text="host:port, asked before a deployment."
-    )
-    python = PlainField(label="Python there", required=False, max_length=200, help_text="Empty: python3.")
 
-    def clean_ready_path(self) -> str:
-        path: str = self.cleaned_data["ready_path"]
-        if not path.startswith("/") or " " in path:
-            raise forms.ValidationError("Write a path such as /health/ready.")
-        return path
+    field_order = (*BEFORE_PROXY, "proxy", "blue", "green", "file")
 
     def clean(self) -> dict[str, Any]:
         values: dict[str, Any] = super().clean() or {}
@@ -140,11 +121,7 @@ class BlueGreenDriver(Driver):
         self.slots.ask("stop")
 
     def leftovers(self, keep: Sequence[str]) -> list[str]:
-        return [_removed(each, "would be removed") for each in self.slots.ask("leftovers", keep=list(keep))["found"]]
+        return self.slots.leftovers(keep)
 
     def cleanup(self, keep: Sequence[str]) -> list[str]:
-        return [_removed(each, "was removed") for each in self.slots.ask("cleanup", keep=list(keep))["found"]]
-
-
-def _removed(found: dict[str, Any], verb: str) -> str:
-    return f"{found['name']} {verb}: {found['bytes'] / 1e6:.1f} MB."
+        return self.slots.cleanup(keep)

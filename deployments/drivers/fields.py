@@ -14,7 +14,16 @@ from core.exceptions import PortalError
 from core.outbound import check_url
 from deployments.validators import VARIABLE
 
-__all__ = ["ArgvField", "NameField", "PathField", "PlainField", "UrlPatternField", "VariableField", "VersionInField"]
+__all__ = [
+    "ArgvField",
+    "NameField",
+    "PathField",
+    "PlainField",
+    "PortsField",
+    "UrlPatternField",
+    "VariableField",
+    "VersionInField",
+]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
@@ -75,3 +84,23 @@ class VersionInField(PlainField):
             if groups != 1:
                 raise forms.ValidationError("Put exactly one pair of parentheses around the version.")
         return text
+
+
+class PortsField(PlainField):
+    """TCP ports, separated by spaces or commas. The value is a list of numbers."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return " ".join(map(str, value)) if isinstance(value, list) else value
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return super().has_changed(self.prepare_value(initial), data)
+
+    def clean(self, value: Any) -> Any:
+        ports = []
+        for word in super().clean(value).replace(",", " ").split():
+            if not (word.isascii() and word.isdigit() and len(word) <= 5 and 1 <= int(word) <= 65535):
+                raise forms.ValidationError(f"“{word}” is no port. Write numbers from 1 to 65535, as 8001 8002 8003.")
+            if int(word) in ports:
+                raise forms.ValidationError(f"{word} stands here twice. Each needs a port of its own.")
+            ports.append(int(word))
+        return ports

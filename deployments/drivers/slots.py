@@ -1,30 +1,48 @@
-"""One pair of slots on a host: `agent.py` is sent there with a request, and its answer is read."""
+"""What runs in slots on a host: the agent is sent there with a request, and its answer is read."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from deployments.drivers import agent
 from deployments.drivers.base import Artefact, Check, Instance, Reality, Sample, Surroundings
 from deployments.exceptions import DeploymentError, Fenced, NotReady
 from operations.exceptions import CommandFailed
 
-AGENT = Path(__file__).with_name("agent.py")
+PACKAGE = agent.__name__
+FOLDER = Path(__file__).with_name("agent")
 PAUSE_S = 0.2
-NO_VERSION = Artefact("", "", "")
 _KINDS: dict[str, type[DeploymentError]] = {"fenced": Fenced, "not_ready": NotReady}
+_BEGIN = """
+import json, sys, types
+PACKAGE, ROOMS, WISH = json.loads({0!a})
+house = sys.modules[PACKAGE] = types.ModuleType(PACKAGE)
+for name, text in ROOMS.items():
+    room = sys.modules[PACKAGE + "." + name] = types.ModuleType(PACKAGE + "." + name)
+    exec(compile(text, name + ".py", "exec"), room.__dict__)
+    setattr(house, name, room)
+sys.modules[PACKAGE + ".requests"].main(WISH)
+"""
+"""Builds the rooms of the agent in their order, so that they find each other by the names they have here."""
 
 
-class Slots:
-    """Two slots below one folder. `settings`: root, argv, ready_path, proxy, file, blue, green, access_log, ..."""
+@cache
+def rooms() -> dict[str, str]:
+    return {name: (FOLDER / f"{name}.py").read_text(encoding="utf-8") for name in agent.ROOMS}
 
-    def __init__(self, settings: Mapping[str, Any], around: Surroundings) -> None:
-        self.settings, self.around = settings, around
+
+class HostAgent:
+    """Slots below one folder of a host. `kind` of driver; `settings`: root, argv, ready_path, proxy, access_log, ..."""
+
+    def __init__(self, kind: str, settings: Mapping[str, Any], around: Surroundings) -> None:
+        self.kind, self.settings, self.around = kind, settings, around
 
     def ask(self, do: str, **wish: Any) -> dict[str, Any]:
         """One request. Raises Fenced, NotReady or DeploymentError with the sentence that the agent gave."""
@@ -34,11 +52,11 @@ class Slots:
             "environment": dict(self.around.environment),
             "secrets": dict(self.around.secrets),
             "token": [token.operation, token.attempt],
+            "kind": self.kind,
             "do": do,
             **wish,
         }
-        text = json.dumps(request)
-        source = f"{AGENT.read_text(encoding='utf-8')}\n\nmain(json.loads({text!a}))\n".encode()
+        source = _BEGIN.format(json.dumps([PACKAGE, rooms(), request])).encode()
         try:
             result = self.around.there(self.settings.get("python") or "python3", "-I", "-", stdin=source)
         except CommandFailed as error:
@@ -64,7 +82,7 @@ class Slots:
             Instance(**{**slot, "since": _moment(slot["since"]), "note": slot["note"] or ""})
             for slot in answer["slots"]
         ]
-        return Reality(answer["live"], instances, answer["sentence"], answer["present"])
+        return Reality(answer["live"], instances, answer["sentence"], answer["present"], answer.get("unsettled", ""))
 
     def preflight(self, artefact: Artefact) -> list[Check]:
         return [Check(**check) for check in self.ask("preflight", artefact=asdict(artefact))["checks"]]
@@ -78,7 +96,18 @@ class Slots:
         answer = self.ask("sample")
         return Sample(answer["requests"], answer["errors"])
 
-    # -- deploying ---------------------------------------------------------------------------------------------------
+    def leftovers(self, keep: Sequence[str]) -> list[str]:
+        return [_removed(each, "would be removed") for each in self.ask("leftovers", keep=list(keep))["found"]]
+
+    def cleanup(self, keep: Sequence[str]) -> list[str]:
+        return [_removed(each, "was removed") for each in self.ask("cleanup", keep=list(keep))["found"]]
+
+
+class Slots(HostAgent):
+    """Two slots, blue and green, and the file that says which of them is live."""
+
+    def __init__(self, settings: Mapping[str, Any], around: Surroundings) -> None:
+        super().__init__("blue_green", settings, around)
 
     def prepare(self, artefact: Artefact, *, anew: bool = False) -> None:
         """`anew`: also where it runs there already, as for a restart."""
@@ -119,3 +148,7 @@ class Slots:
 
 def _moment(seconds: float | None) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds") if seconds else ""
+
+
+def _removed(found: dict[str, Any], verb: str) -> str:
+    return f"{found['name']} {verb}: {found['bytes'] / 1e6:.1f} MB."

@@ -81,6 +81,17 @@ class ConfigurationChange(models.Model):
     )
     at = models.DateTimeField(default=timezone.now)
     by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    takes_back = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="taken_back_by",
+        help_text="Its old value.",
+    )
+    or_rolls_back = models.BooleanField(
+        default=False, help_text="A restart after which nothing is ready goes back to the release before."
+    )
 
     objects = querysets.ConfigurationChangeQuerySet.as_manager()
 
@@ -95,6 +106,13 @@ class ConfigurationChange(models.Model):
                 condition=~Q(reason=""),
                 name="configurationchange_has_reason",
                 violation_error_message="Say why.",
+            ),
+            models.CheckConstraint(
+                condition=Q(or_rolls_back=False) | Q(kind="restart"), name="configurationchange_restart_rolls_back"
+            ),
+            models.CheckConstraint(
+                condition=Q(takes_back__isnull=True) | Q(kind__in=["scale", "setting"]),
+                name="configurationchange_takes_back_value",
             ),
         ]
 

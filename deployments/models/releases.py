@@ -13,7 +13,13 @@ from catalog.models import Service
 from catalog.validators import validate_printable
 from core.links import detail_url
 from deployments import querysets
-from deployments.validators import validate_checksum, validate_source, validate_variables, validate_version
+from deployments.validators import (
+    validate_checksum,
+    validate_revision,
+    validate_source,
+    validate_variables,
+    validate_version,
+)
 
 
 class Release(models.Model):
@@ -66,6 +72,9 @@ class Release(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
     )
     withdrawn_at = models.DateTimeField(null=True, blank=True)
+    withdrawn_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
     withdrawn_reason = models.TextField(blank=True)
 
     objects = querysets.ReleaseQuerySet.as_manager()
@@ -91,6 +100,12 @@ class Release(models.Model):
             models.CheckConstraint(
                 condition=Q(ci__in=["unknown", "running", "passed", "failed"]), name="release_ci_known"
             ),
+            models.CheckConstraint(
+                condition=Q(withdrawn_at__isnull=True, withdrawn_by__isnull=True, withdrawn_reason="")
+                | (Q(withdrawn_at__isnull=False) & ~Q(withdrawn_reason="")),
+                name="release_withdrawn_has_reason",
+                violation_error_message="Say why it is withdrawn.",
+            ),
             not_empty("release", "version"),
             not_empty("release", "source"),
         ]
@@ -100,6 +115,10 @@ class Release(models.Model):
 
     def get_absolute_url(self) -> str:
         return detail_url(self)
+
+    def clean(self) -> None:
+        if self.source_kind == self.Source.GIT and not self.checksum:
+            validate_revision(self.source)
 
     @property
     def fingerprint(self) -> str:

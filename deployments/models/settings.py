@@ -178,14 +178,16 @@ class DeploymentProfile(models.Model):
         null=True,
         blank=True,
         validators=[validate_argument_vector],
-        help_text="Changes the schema before the new version starts. Must do no harm when it runs twice.",
+        help_text="Changes the schema before the new version starts, with the application's variables and secrets in "
+        "its environment. Must do no harm when it runs twice.",
     )
     smoke = models.JSONField(
         "smoke test command",
         null=True,
         blank=True,
         validators=[validate_argument_vector],
-        help_text="Signs in, creates, reads, changes and deletes. Ends with 0 when all is well.",
+        help_text="Signs in, creates, reads, changes and deletes, with the application's variables and secrets in its "
+        "environment. Ends with 0 when all is well.",
     )
     command_timeout_s = models.PositiveIntegerField(
         "time limit of commands (seconds)", default=600, validators=[MinValueValidator(1), MaxValueValidator(86400)]

@@ -6,10 +6,12 @@ from functools import cached_property
 
 from core.scopes import DEPLOY
 from deployments import reach, recording
+from deployments.actions import rollback
 from deployments.drivers.base import Driver, Token
 from deployments.exceptions import DeploymentError
 from deployments.models import ConfigurationChange, LiveState
 from operations.context import StepContext
+from operations.models import Operation
 from operations.procedures import PlannedStep, Procedure, Step, register
 
 Kind = ConfigurationChange.Kind
@@ -97,6 +99,22 @@ class Control(ChangeProcedure):
             self.driver(ctx).restart()
         else:
             self.driver(ctx).start()
+
+    def on_end(self) -> None:
+        """A restart that failed goes back to the release before, where whoever asked said so."""
+        failed = self.operation.state in (Operation.State.FAILED, Operation.State.ERRORED)
+        if not failed or not self.change.or_rolls_back:
+            return
+        try:
+            rollback.request_rollback(
+                self.change.environment,
+                by=self.operation.requested_by,
+                reason=f"The restart failed. {self.operation.message} {self.change.reason}",
+                trigger=Operation.Trigger.OPERATION,
+            )
+        except DeploymentError as error:
+            self.operation.message += f" It could not be rolled back: {error.message}"
+            Operation.objects.filter(pk=self.operation.pk).update(message=self.operation.message)
 
     def look(self, ctx: StepContext) -> None:
         reality = recording.look_at(self.change.environment, self.driver(ctx))

@@ -9,7 +9,7 @@ from django.utils import timezone
 from backups import actions as backups
 from backups.models import Archive, Plan
 from core.scopes import DEPLOY
-from deployments import gates, reach
+from deployments import gates, reach, team_commands
 from deployments.exceptions import DeploymentError
 from deployments.models import Deployment
 from deployments.procedures.base import TrafficProcedure
@@ -101,15 +101,8 @@ class Deploy(TrafficProcedure):
             ctx.log("No migrate command is set for this environment.")
             return
         values = {"{version}": self.release.version, "{source}": self.release.source}
-        argv = tuple(values.get(word, word) for word in self.settings["migrate"])
-        around = self.driver(ctx).around
-        command = Command(
-            argv,
-            env={**around.environment},
-            secrets=tuple(around.secrets.values()),
-            timeout_s=self.settings["command_timeout_s"],
-        )
-        ctx.run(around.connector.wrap(command))
+        limit_s = self.settings["command_timeout_s"]
+        team_commands.run(ctx, self.driver(ctx), self.settings["migrate"], values, limit_s)
 
     def prepare_new(self, ctx: StepContext) -> None:
         self.prepare_version(ctx)

@@ -9,8 +9,8 @@ from django.utils import timezone
 from catalog.models import Environment
 from core.models import User
 from deployments import reach
-from deployments.models import Deployment, DeploymentProfile, Gate, LiveState, Release
-from tests.factories import EnvironmentFactory
+from deployments.models import ConfigurationChange, Deployment, DeploymentProfile, Gate, LiveState, Release
+from tests.factories import EnvironmentFactory, OperationFactory
 
 CHECKSUM = f"sha256:{'a' * 64}"
 WHY = {"reason": "a test"}
@@ -24,7 +24,9 @@ def release_of(environment: Environment, version: str, **values: Any) -> Release
 def live_environment(by: User | None = None) -> Environment:
     """v1.1.0 is live and came after v1.0.0."""
     environment = EnvironmentFactory()
-    profile = DeploymentProfile.objects.create(environment=environment, driver=DeploymentProfile.Driver.ROLLING)
+    nowhere = {"file": "/nonexistent/place.json"}
+    rolling = DeploymentProfile.Driver.ROLLING
+    profile = DeploymentProfile.objects.create(environment=environment, driver=rolling, settings=nowhere)
     before, now = release_of(environment, "v1.0.0"), release_of(environment, "v1.1.0")
     at = timezone.now()
     for release in (before, now):
@@ -52,7 +54,18 @@ def furnish_deployments(by: User | None = None) -> dict[str, int]:
         environment=environment, release=release, fingerprint=release.fingerprint, frozen=frozen
     )
     gate = Gate.objects.create(deployment=waiting, position=0, text="Read the notes", kind="manual", optional=True)
+    change = ConfigurationChange.objects.create(
+        environment=environment,
+        kind=ConfigurationChange.Kind.SETTING,
+        name="GREETING",
+        old="Hello",
+        new="Good day",
+        operation=OperationFactory(procedure="deployments.control", state="succeeded"),
+        **WHY,
+    )
+    LiveState.objects.filter(environment=environment).update(settings={"GREETING": "Good day"})
     return {
+        "changes": change.pk,
         "releases": release.pk,
         "deployments": waiting.pk,
         "environments": environment.pk,
@@ -72,6 +85,7 @@ def body_for(path: str, ids: dict[str, int]) -> dict[str, Any]:
         "/deployments/{id}/start": {},
         "/deployments/{id}/approve": {},
         "/deployments/{id}/refuse": {"note": "a test"},
+        "/deployments/{id}/review": {"note": "a test"},
         "/deployments/{id}/gates/{gate}": {"evidence": "a test"},
         "/environments/{id}/scale": {"count": 2, **WHY},
         "/environments/{id}/settings": {"name": "LOG_LEVEL", "value": "debug", **WHY},

@@ -30,6 +30,7 @@ from operations.models import Operation
 from tests.deployments.api_rows import CHECKSUM, live_environment
 from tests.deployments.conftest import Stage
 from tests.deployments.paper import PaperDriver
+from tests.deployments.test_procedures import fails
 from tests.factories import PersonFactory
 from tests.operations.conftest import at_once
 from tests.opsportal.test_api import Caller
@@ -63,8 +64,36 @@ class TestReleases:
         assert first.json()["id"] == again.json()["id"]
         release = Release.objects.get()
         assert (release.created_by, release.ci, release.variables) == (stage.olga, "running", ["DATABASE_URL"])
-        other = olga.post("/releases", {**body, "checksum": f"sha256:{'b' * 64}"})
-        assert other.status_code == 422 and "A release never changes" in other.json()["detail"]
+        olga.post(f"/releases/{release.pk}/ci", {"ci": "passed"})
+        assert olga.post("/releases", {**body, "migrations_tested": "CI, run 7"}).json()["ci"] == "passed"
+        assert Release.objects.get().migrations_tested == "CI, run 7"
+        for change, words in (
+            ({"checksum": f"sha256:{'b' * 64}"}, "another checksum."),
+            ({"notes": "New"}, "another text of its notes."),
+            ({"changes_schema": True}, "another word on whether it changes the schema."),
+            ({"variables": ["A"], "source": "/x"}, "another source and another list of variables."),
+        ):
+            other = olga.post("/releases", {**body, **change})
+            assert other.status_code == 422 and words in other.json()["detail"], other.json()["detail"]
+            assert "A release never changes" in other.json()["detail"]
+
+    def test_many_at_once_are_one(self, olga: Caller) -> None:
+        answers = at_once(*[lambda: olga.post("/releases", {"service": "erp", "version": "v1.4.0", **ARTEFACT})] * 8)
+        assert {answer.status_code for answer in answers} == {201} and Release.objects.count() == 1
+
+    def test_git_names_a_commit(self, olga: Caller) -> None:
+        body = {"service": "erp", "version": "v1.4.0", "source_kind": "git"}
+        for source in (
+            "git@git.example.org:erp",
+            "git@git.example.org:erp main",
+            "repo v1.4.0",
+            "repo 4f1c2a",
+            "repo G4f1c2aa",
+        ):
+            answer = olga.post("/releases", {**body, "source": source})
+            assert answer.status_code == 422 and "Name the commit at the end" in answer.json()["detail"], source
+        for number, source in enumerate(("4f1c2aa", "git@git.example.org:erp 4f1c2aa", f"repo@{'0a' * 20}")):
+            assert olga.post("/releases", {**body, "version": f"v1.4.{number}", "source": source}).status_code == 201
 
     @pytest.mark.parametrize("version", HOSTILE)
     def test_a_hostile_version_is_no_version(self, olga: Caller, version: str) -> None:
@@ -115,7 +144,8 @@ class TestReleases:
         assert olga.post(f"/releases/{release.pk}/withdraw", {"reason": "Loses orders."}).status_code == 200
         answer = ask(olga, stage)
         assert answer.status_code == 422 and "was withdrawn: Loses orders." in answer.json()["detail"]
-        assert [row["id"] for row in olga.get("/releases", usable=False).json()["items"]] == [release.pk]
+        (row,) = olga.get("/releases", usable=False).json()["items"]
+        assert (row["id"], row["withdrawn_by"], row["withdrawn_reason"]) == (release.pk, "olga", "Loses orders.")
         assert olga.get("/releases", usable=True).json()["items"] == []
 
     def test_filters(self, olga: Caller, stage: Stage) -> None:
@@ -214,7 +244,8 @@ class TestAsking:
 
     def test_cancelling_what_waits(self, olga: Caller, stage: Stage) -> None:
         path = f"/deployments/{ask(olga, stage).json()['id']}/cancel"
-        assert olga.post(path, {"reason": "Later"}).json()["state"] == "cancelled"
+        found = olga.post(path, {"reason": "Later"}).json()
+        assert (found["state"], found["message"]) == ("cancelled", "Withdrawn by olga. Later")
         assert "has ended" in olga.post(path).json()["detail"]
 
     def test_a_gate_is_settled_with_evidence(self, olga: Caller, stage: Stage) -> None:
@@ -281,6 +312,13 @@ class TestRights:
         assert ask(Caller(person), stage, emergency=True, reason="Down").status_code == 403
         found = ask(Caller(stage.olga), stage, emergency=True, reason="Down").json()
         assert found["obstacles"] == [] and found["review_needed"] is True
+        path = f"/deployments/{found['id']}/review"
+        person = PersonFactory(role=Role.APPROVER)
+        both = Caller(person)
+        assert both.post(path, {"note": " "}).status_code == 422
+        reviewed = both.post(path, {"note": "It was down."}).json()
+        assert reviewed["reviewed_by"] == person.get_username() and reviewed["review_note"] == "It was down."
+        assert "reviewed already" in both.post(path, {"note": "Again"}).json()["detail"]
 
     @pytest.mark.parametrize("scope", [each for each in SCOPES if each != DEPLOY])
     def test_without_the_scope_nothing_is_asked_for(self, stage: Stage, scope: str) -> None:
@@ -374,6 +412,74 @@ class TestChanging:
             (kind, "a test", "olga") for kind in ("restart", "scale", "setting", "cleanup")
         ]
         assert set(Operation.objects.filter(trigger="api").values_list("trigger", flat=True)) == {"api"}
+
+    def test_the_latest_change_is_taken_back_and_both_are_recorded(self, olga: Caller, stage: Stage) -> None:
+        stage.deploy("v1.0.0")
+        path, why = f"/environments/{stage.production.pk}", {"reason": "a test"}
+
+        def change(route: str, **body: Any) -> int:
+            engine.run(olga.post(f"{path}/{route}", {**body, **why}).json()["id"], "w1")
+            return int(olga.get("/changes", environment=stage.production.pk).json()["items"][0]["id"])
+
+        first = change("settings", name="LOG_LEVEL", value="debug")
+        second = change("settings", name="LOG_LEVEL", value="error")
+        copies = change("scale", count=3)
+        assert stage.on_paper()["copies"] == 3 and stage.live.settings == {"LOG_LEVEL": "error"}
+        found = olga.get(f"/changes/{second}").json()
+        assert (found["old"], found["new"], found["by"], found["state"]) == ("debug", "error", "olga", "succeeded")
+        refused = olga.post(f"/changes/{first}/take-back", why)
+        assert refused.status_code == 422 and "changed again since: Setting LOG_LEVEL" in refused.json()["detail"]
+        for number in (second, copies):
+            answer = olga.post(f"/changes/{number}/take-back", why, **{"Idempotency-Key": f"back-{number}"})
+            engine.run(answer.json()["id"], "w1")
+            again = olga.post(f"/changes/{number}/take-back", why, **{"Idempotency-Key": f"back-{number}"})
+            assert (again.json()["id"], again.json()["state"]) == (answer.json()["id"], "succeeded")
+        assert stage.on_paper()["copies"] == 1 and stage.live.settings == {"LOG_LEVEL": "debug"}
+        back = ConfigurationChange.objects.get(takes_back=second)
+        assert (back.old, back.new, back.by) == ("error", "debug", stage.olga)
+        cleanup = change("cleanup")
+        assert "has no old value" in olga.post(f"/changes/{cleanup}/take-back", why).json()["detail"]
+        assert [row["id"] for row in olga.get("/changes", kind="cleanup").json()["items"]] == [cleanup]
+
+    def test_a_setting_that_has_become_a_secret_is_not_taken_back(self, olga: Caller, stage: Stage) -> None:
+        stage.deploy("v1.0.0")
+        asked = {"name": "TOKEN", "value": "x", "reason": "a test"}
+        engine.run(olga.post(f"/environments/{stage.production.pk}/settings", asked).json()["id"], "w1")
+        stage.change(secrets={"TOKEN": "env:OPS_SECRET_ERP"})
+        answer = olga.post(f"/changes/{ConfigurationChange.objects.get().pk}/take-back", {"reason": "a test"})
+        assert answer.status_code == 422 and "is a secret of this environment" in answer.json()["detail"]
+
+    def test_a_restart_that_fails_goes_back_where_that_was_asked_for(
+        self, olga: Caller, stage: Stage, paper: type[PaperDriver]
+    ) -> None:
+        stage.deploy("v1.0.0")
+        path = f"/environments/{stage.production.pk}/restart"
+        body = {"reason": "Hangs", "or_roll_back": True}
+        paper.acts["restart"] = fails("It does not come up.")
+        paper.acts["start"] = paper.acts["restart"]
+        engine.run(olga.post(path, body).json()["id"], "w1")
+        ended = Operation.objects.get(procedure="deployments.control")
+        assert "It does not come up." in ended.message
+        assert "It could not be rolled back: v1.0.0 is the first release" in ended.message
+        stage.deploy("v1.1.0")
+        engine.run(olga.post(path, {"reason": "Hangs"}).json()["id"], "w1")
+        assert not Deployment.objects.filter(kind="rollback").exists()
+        engine.run(olga.post(path, body).json()["id"], "w1")
+        back = Deployment.objects.get(kind="rollback")
+        assert (back.requested_by, back.trigger) == (stage.olga, "operation")
+        assert back.reason.startswith("The restart failed. It does not come up.") and back.reason.endswith(" Hangs")
+        assert stage.carry_out(back).state == State.LIVE and stage.on_paper()["live"] == "v1.0.0"
+        stage.olga.groups.clear()
+        stage.olga.user_permissions.add(Permission.objects.get(codename="control_service"))
+        answer = olga.post(path, body)
+        assert answer.status_code == 403 and "may not roll back" in answer.json()["detail"]
+
+    def test_a_clean_up_is_shown_before_it_is_done(self, olga: Caller, stage: Stage) -> None:
+        for version in ("v1.0.0", "v1.1.0", "v1.2.0"):
+            stage.deploy(version)
+        path = f"/environments/{stage.production.pk}/cleanup"
+        assert olga.get(path).json() == {"would_remove": ["v1.0.0 would be removed."]}
+        assert not ConfigurationChange.objects.exists()
 
     @pytest.mark.parametrize(
         ("route", "body"),

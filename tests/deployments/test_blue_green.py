@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from deployments.artefacts import checksum
-from deployments.drivers.agent import alive
+from deployments.drivers.agent.processes import alive
 from deployments.drivers.base import Artefact
 from deployments.exceptions import DeploymentError, Fenced, NotReady
 from tests.deployments import grounds

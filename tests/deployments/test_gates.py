@@ -355,7 +355,11 @@ def test_a_release_of_another_service_or_withdrawn_is_refused(stage: Stage) -> N
 
 def test_withdrawn_after_it_was_asked_for(stage: Stage) -> None:
     row = stage.ask("v1.0.0")
-    releases.withdraw_release(row.release, reason="Loses orders.", by=stage.olga)
+    gone = releases.withdraw_release(row.release, reason="Loses orders.", by=stage.olga)
+    again = releases.withdraw_release(row.release, reason="Twice", by=stage.ana)
+    assert (gone.withdrawn_by, again.withdrawn_by, again.withdrawn_reason) == (stage.olga, stage.olga, "Loses orders.")
+    with pytest.raises(IntegrityError):
+        Release.objects.update(withdrawn_reason="")
     assert "was withdrawn: Loses orders." in kept(row)
 
 
@@ -393,6 +397,33 @@ def test_a_window_that_closes_is_missed_with_its_reason(stage: Stage) -> None:
     assert row.state == State.MISSED
     assert "0 of 1 approvals are given." in row.message
     assert Event.objects.filter(name="deployment.missed").count() == 1
+
+
+def test_what_waits_is_not_put_over_a_newer_release_that_went_live_meanwhile(stage: Stage) -> None:
+    """By itself it is given up with the reason; by a click it is refused; asked again it goes."""
+    first, newer = stage.release("v1.0.0"), stage.release("v1.1.0")
+    soon = timezone.now() + timedelta(minutes=5)
+    scheduled, by_hand = stage.ask("v1.0.0", not_before=soon), stage.ask("v1.0.0")
+    urgent = stage.ask("v1.0.0", emergency=True, reason="On fire")
+    Deployment.objects.filter(pk=scheduled.pk).update(not_before=timezone.now() - timedelta(seconds=1))
+    running = requesting.start(requesting.request_deployment(stage.production, newer, by=stage.olga), by=stage.olga)
+    LiveState.objects.update_or_create(
+        environment=stage.production, defaults={"release": newer, "since": timezone.now(), "deployment": running}
+    )
+    assert duties.start_due() == 0  # it may still go back by itself
+    stage.carry_out(running)
+    assert duties.start_due() == 1
+    scheduled.refresh_from_db()
+    assert scheduled.state == State.MISSED
+    assert scheduled.message.startswith("v1.1.0, a newer release, went live at ")
+    assert "after v1.0.0 was asked for. Ask for it again" in scheduled.message
+    assert "v1.1.0, a newer release" in Event.objects.get(name="deployment.missed").sentence
+    assert "v1.1.0, a newer release" in kept(by_hand) and "v1.1.0, a newer release" in kept(urgent)
+    assert stage.deploy("v1.0.0").state == State.LIVE
+    # What went back by then is older: it holds up nothing.
+    waiting = stage.ask("v1.1.0")
+    LiveState.objects.update(release=first, since=timezone.now() + timedelta(seconds=1))
+    assert requesting.start(waiting, by=stage.olga).state == State.RUNNING
 
 
 def test_what_is_frozen_does_not_change(stage: Stage) -> None:

@@ -13,6 +13,7 @@ from django.test import Client
 from django.utils import timezone
 
 from backups.models import Archive, Restore
+from catalog.models import Environment
 from core.api import BearerToken
 from core.models import ApiToken, User
 from core.roles import Role
@@ -68,6 +69,12 @@ def call(olga) -> Caller:
     return Caller(olga)
 
 
+@pytest.fixture(autouse=True)
+def paper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment behind the routes of deployments is on paper."""
+    monkeypatch.setitem(DRIVERS, "rolling", PaperDriver)
+
+
 def routes() -> list[tuple[str, str, BearerToken]]:
     """Method, path with `{id}` and key of every route of the API."""
     found = []
@@ -102,7 +109,7 @@ def furnish() -> dict[str, int]:
 
 
 def body_for(path: str, ids: dict[str, int]) -> dict[str, Any]:
-    if path.split("/")[1] in ("releases", "deployments", "environments"):
+    if path.split("/")[1] in ("releases", "deployments", "environments", "changes"):
         return api_rows.body_for(path, ids)
     if path.startswith("/incidents"):
         code = Incident.objects.get(pk=ids["incidents"]).severity.code
@@ -215,8 +222,7 @@ class TestRights:
                 assert caller.post(where, body_for(path, ids)).status_code == 403, path
         assert fingerprint() == before
 
-    def test_an_operator_may_use_every_route(self, olga, target_server, monkeypatch):
-        monkeypatch.setitem(DRIVERS, "rolling", PaperDriver)
+    def test_an_operator_may_use_every_route(self, olga, target_server):
         for method, path, _ in routes():
             with transaction.atomic():
                 ids = furnish()
@@ -229,7 +235,7 @@ class TestRights:
                 transaction.set_rollback(True)
 
     def expected(self, path: str) -> tuple[int, ...]:
-        if path.endswith(("/approve", "/refuse")):
+        if path.endswith(("/approve", "/refuse", "/review")):
             return (403,)  # that is for another person, of another role
         if path == "/operations/{id}/cancel":
             return (409,)  # what has ended cannot be cancelled: the action's answer, not a question of rights
@@ -289,6 +295,7 @@ class TestReading:
         (service,) = call.get("/services").json()["items"]
         (component,) = service["environments"][0]["components"]
         assert (component["rto_s"], component["rpo_s"]) == (300.0, None)
+        assert service["environments"][0]["slug"] == Environment.objects.get().slug
 
     @pytest.mark.parametrize("path", ["/services", "/databases", "/plans", "/archives", "/restores", "/operations"])
     def test_a_longer_list_takes_no_more_queries(self, call, path, django_assert_max_num_queries):

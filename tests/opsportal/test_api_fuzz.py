@@ -15,7 +15,9 @@ from schemathesis.checks import CHECKS, load_all_checks
 
 from core.roles import Role
 from core.scopes import READ
+from deployments.drivers import DRIVERS
 from opsportal.wsgi import application
+from tests.deployments.paper import PaperDriver
 from tests.factories import PersonFactory, bearer
 from tests.furnished import fingerprint
 from tests.opsportal.test_api import furnish
@@ -43,8 +45,9 @@ without_edges = schemathesis.openapi.from_wsgi(
 
 
 @pytest.fixture
-def ids(db: None) -> Iterator[dict[str, int]]:
+def ids(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
     """One row behind every route. Requests leave the connection open, whose transaction is the test's."""
+    monkeypatch.setitem(DRIVERS, "rolling", PaperDriver)
     signals = (request_started, request_finished)
     for signal in signals:
         signal.disconnect(close_old_connections)

@@ -1,0 +1,94 @@
+"""Processes and sockets of this host, as the kernel tells of them."""
+
+import contextlib
+import json
+import os
+import signal
+
+from deployments.drivers.agent.files import write_whole
+
+
+def stat_of(pid):
+    """(state, session, start time in ticks) of a process; None when there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        return fields[0].decode(), int(fields[3]), int(fields[19])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def alive(pid, started):
+    found = stat_of(pid)
+    return found is not None and found[0] not in "ZX" and found[2] == started
+
+
+def session_of(leader, started):
+    """Processes of the session that the leader began. None at all when its id belongs to somebody else by now."""
+    found = stat_of(leader)
+    if found is not None and found[2] != started:
+        return []
+    mine = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            other = stat_of(name)
+            if other is not None and other[1] == leader and other[0] not in "ZX":
+                mine.append(int(name))
+    return mine
+
+
+def owner_of_port(port):
+    """The process that listens on a port, as “nginx (process 12)”; empty when it cannot be seen."""
+    inodes = {row[9] for row in connections() if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            for fd in os.listdir(f"/proc/{name}/fd"):
+                target = os.readlink(f"/proc/{name}/fd/{fd}")
+                if target.startswith("socket:[") and target[8:-1] in inodes:
+                    with open(f"/proc/{name}/comm") as file:
+                        return f"{file.read().strip()} (process {name})"
+        except OSError:
+            continue
+    return ""
+
+
+def connections():
+    """The lines of the kernel's tables of TCP sockets, split."""
+    rows = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table) as file:
+                rows += [line.split() for line in file.readlines()[1:]]
+        except OSError:
+            continue
+    return [row for row in rows if len(row) > 9]
+
+
+def become(argv, environment, folder, log, state, record):
+    """In the child: a session of its own, the record, the program. Never returns."""
+    try:
+        os.setsid()
+        os.chdir(folder)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+        os.dup2(nothing, 0)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        os.closerange(3, 1024)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        found = stat_of(os.getpid())
+        write_whole(state, json.dumps({**record, "pid": os.getpid(), "start_time": found[2] if found else 0}))
+        os.execvpe(argv[0], argv, environment)  # noqa: S606  without a shell is the point
+    except BaseException as error:
+        os.write(2, f"{argv[0] if argv else 'nothing'}: {error}\n".encode("utf-8", "replace"))
+    finally:
+        os._exit(127)
+
+
+def reap():
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
