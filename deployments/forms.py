@@ -125,6 +125,21 @@ class RollbackForm(ReasonForm):
         return typed
 
 
+class RestartForm(ReasonForm):
+    """Why, and what happens when nothing comes up again."""
+
+    or_roll_back = forms.BooleanField(
+        required=False,
+        label="Roll back if it does not come up",
+        help_text="Then the release before gets the traffic, by itself.",
+    )
+
+    def __init__(self, *args: Any, goes_back: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not goes_back:
+            del self.fields["or_roll_back"]
+
+
 class ScaleForm(ReasonForm):
     count = forms.IntegerField(min_value=1, max_value=1000, label="Copies", help_text="How many run afterwards.")
     field_order = ("count", "reason")

@@ -78,7 +78,7 @@ class LiveStateQuerySet(models.QuerySet["LiveState"]):
 
 class ConfigurationChangeQuerySet(models.QuerySet["ConfigurationChange"]):
     def with_place(self) -> ConfigurationChangeQuerySet:
-        return self.select_related("environment__service", "operation", "by")
+        return self.select_related("environment__service", "operation", "by", "takes_back")
 
     def to(self, environment: Environment | int) -> ConfigurationChangeQuerySet:
         return self.filter(environment=environment)

@@ -91,6 +91,18 @@ def request_setting(
     return _request(environment, Kind.SETTING, name=name, old=old, new=value, takes_back=takes_back, **asked)
 
 
+def why_not_taken_back(change: ConfigurationChange) -> str:
+    """Why the old value cannot be set again; empty: it can."""
+    if change.kind not in (Kind.SCALE, Kind.SETTING) or (change.kind == Kind.SCALE and not change.old):
+        return f"“{change}” has no old value that could be set again."
+    if change.operation is None or change.operation.state != Operation.State.SUCCEEDED:
+        return "This change was not made, or not yet, so there is nothing to take back."
+    later = ConfigurationChange.objects.of_the_same_thing(change).filter(pk__gt=change.pk).first()
+    if later is not None:
+        return f"It was changed again since: {later}. Take that one back, or set a value."
+    return ""
+
+
 def request_take_back(
     change: ConfigurationChange, *, by: User | None, reason: str, trigger: str = Trigger.CLICK, key: str | None = None
 ) -> Operation:
@@ -98,13 +110,8 @@ def request_take_back(
 
     Only the latest change of the same thing is taken back, so nobody's later one is lost unseen.
     """
-    if change.kind not in (Kind.SCALE, Kind.SETTING) or (change.kind == Kind.SCALE and not change.old):
-        raise DeploymentError(f"“{change}” has no old value that could be set again.")
-    if change.operation is None or change.operation.state != Operation.State.SUCCEEDED:
-        raise DeploymentError("This change was not made, or not yet, so there is nothing to take back.")
-    later = ConfigurationChange.objects.of_the_same_thing(change).filter(pk__gt=change.pk).first()
-    if later is not None:
-        raise DeploymentError(f"It was changed again since: {later}. Take that one back, or set a value.")
+    if trouble := why_not_taken_back(change):
+        raise DeploymentError(trouble)
     again: dict[str, Any] = {"by": by, "reason": reason, "trigger": trigger, "key": key, "takes_back": change}
     if change.kind == Kind.SCALE:
         return request_scale(change.environment, int(change.old), **again)

@@ -10,8 +10,29 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from core.admin_site import Headline, ReadOnlyAdmin, register
+from core.buttons import Button, signed_in
+from core.forms import ReasonForm
 from core.templatetags.portal import ago, status
+from deployments.actions import changing
 from deployments.models import ConfigurationChange
+
+BUTTONS = [
+    Button(
+        "take_back",
+        "Take back …",
+        "deployments.control_service",
+        run=lambda request, change, data, key: changing.request_take_back(
+            change, by=signed_in(request), reason=data["reason"], key=key
+        ),
+        form=ReasonForm,
+        consequence=lambda change: (
+            f"{change.name or 'The number of copies'} in {change.environment} goes back from {change.new or 'not set'} "
+            f"to {change.old or 'not set'}. That is recorded as a change of its own."
+        ),
+        visible=lambda request, change: not changing.why_not_taken_back(change),
+        icon="undo",
+    ),
+]
 
 
 @register(ConfigurationChange)
@@ -29,6 +50,7 @@ class ConfigurationChangeAdmin(ReadOnlyAdmin):
     date_hierarchy = "at"
     detail_template = "deployments/change_detail.html"
     live_template = "core/partials/live_headline.html"
+    buttons = BUTTONS
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ConfigurationChange]:
         return ConfigurationChange.objects.with_place()

@@ -25,7 +25,7 @@ from deployments import board, feasibility, reach, shown
 from deployments.actions import changing, requesting
 from deployments.admin.going_back import may_go_back, pinned, roll_back_button, running_in
 from deployments.drivers import DRIVERS
-from deployments.forms import DeployForm, ScaleForm, SettingForm
+from deployments.forms import DeployForm, RestartForm, ScaleForm, SettingForm
 from deployments.models import ChecklistItem, Deployment, DeploymentProfile, FreezeWindow, LiveState
 from deployments.procedures.control import kept_versions
 
@@ -128,9 +128,16 @@ BUTTONS = [
         "Restart …",
         "deployments.control_service",
         run=lambda request, live, data, key: changing.request_restart(
-            live.environment, by=signed_in(request), reason=data["reason"], key=key
+            live.environment,
+            by=signed_in(request),
+            reason=data["reason"],
+            or_roll_back=data.get("or_roll_back", False),
+            key=key,
         ),
-        form=ReasonForm,
+        form=RestartForm,
+        form_kwargs=lambda request, live: {
+            "goes_back": may_go_back(live) and signed_in(request).has_perm("deployments.rollback_deployment")
+        },
         consequence=lambda live: f"What is live in {live.environment} is started again, and the change is recorded.",
         visible=_something_lives,
         icon="refresh",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.test import Client
 
 from core.links import list_url, page_url
@@ -14,19 +15,21 @@ from deployments.actions import requesting
 from deployments.models import (
     ChecklistItem,
     ChecklistTemplate,
+    ConfigurationChange,
     Deployment,
     DeploymentProfile,
     FreezeWindow,
     LiveState,
     Release,
 )
+from operations import engine
 from tests.deployments import factories
 from tests.deployments.conftest import Stage
 from tests.factories import PersonFactory, browser
 from tests.pages import page_of
 
 
-def press(client: Client, obj: Any, name: str, **data: Any) -> Any:
+def press(client: Client, obj: Any, name: str, /, **data: Any) -> Any:
     """Open the confirm page and confirm it."""
     url = page_url(obj, "do", name)
     page = client.get(url)
@@ -95,6 +98,39 @@ def test_from_asking_to_live_and_back_by_clicks(stage: Stage, rows: dict[str, An
     back = Deployment.objects.get(kind="rollback")
     assert (back.reason, stage.carry_out(back).state) == ("Prices are wrong", "live")
     assert stage.on_paper()["live"] == "v1.1.0"
+
+
+def test_a_setting_is_taken_back_from_the_page_of_its_change(stage: Stage, rows: dict[str, Any]) -> None:
+    olga = browser(stage.olga)
+    press(olga, stage.live, "set", name="PRICES", value="new", reason="The new list")
+    change = ConfigurationChange.objects.get()
+    assert b"do-take_back" not in olga.get(change.get_absolute_url()).content  # it was not made yet
+    engine.run(change.operation_id or 0, "w1")
+    page = olga.get(change.get_absolute_url()).content
+    assert b"do-take_back" in page
+    manager = browser(PersonFactory(role=Role.MANAGER))
+    assert manager.post(page_url(change, "do", "take_back"), {"reason": "x"}).status_code == 403
+    assert "goes back from new to not set" in olga.get(page_url(change, "do", "take_back")).content.decode()
+    press(olga, change, "take_back", reason="Wrong list")
+    back = ConfigurationChange.objects.get(takes_back=change)
+    engine.run(back.operation_id or 0, "w1")
+    assert stage.live.settings == {}
+    assert b"do-take_back" not in olga.get(change.get_absolute_url()).content
+    assert b"Taken back by" in olga.get(change.get_absolute_url()).content
+
+
+def test_a_restart_goes_back_only_where_that_is_asked_for_and_allowed(stage: Stage, rows: dict[str, Any]) -> None:
+    olga = browser(stage.olga)
+    press(olga, stage.live, "restart", reason="Hangs", or_roll_back="on")
+    assert ConfigurationChange.objects.get().or_rolls_back
+    stage.olga.groups.clear()
+    stage.olga.user_permissions.set(
+        Permission.objects.filter(codename__in=("control_service", "view_livestate", "view_configurationchange"))
+    )
+    assert b"or_roll_back" not in olga.get(page_url(stage.live, "do", "restart")).content
+    engine.run(ConfigurationChange.objects.get().operation_id or 0, "w1")
+    press(olga, stage.live, "restart", reason="Hangs", or_roll_back="on")
+    assert not ConfigurationChange.objects.order_by("pk")[1].or_rolls_back
 
 
 def test_whoever_asked_is_not_offered_to_approve(stage: Stage, rows: dict[str, Any]) -> None:
