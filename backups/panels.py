@@ -22,7 +22,7 @@ DRAWN_BARS = 200
 @panel(
     "rto-board",
     title="Recovery targets",
-    order=5,
+    order=10,
     permission="backups.view_archive",
     template="backups/panels/board.html",
     size="full",

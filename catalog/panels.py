@@ -17,7 +17,7 @@ SHOWN = 6
 @panel(
     "probes",
     title="Probes that are not good",
-    order=30,
+    order=9,
     permission="catalog.view_probe",
     template="catalog/panels/probes.html",
     icon="eye",

@@ -42,10 +42,12 @@ def _lines(cl: ChangeList) -> Iterator[str]:
         for column, header in zip(cl.list_display, result_headers(cl), strict=True)
         if column != "action_checkbox"
     ]
+    more = getattr(cl.model_admin, "csv_more", ())  # what programs read: (title, value of a row)
     writer = csv.writer(_Echo())
-    yield writer.writerow(titles)
+    yield writer.writerow([*titles, *(title for title, _ in more)])
     for obj in cl.queryset.iterator(chunk_size=500):
-        yield writer.writerow([_safe(_value(cl, obj, column)) for column in columns])
+        values = [_value(cl, obj, column) for column in columns]
+        yield writer.writerow([_safe(value) for value in (*values, *(read(obj) for _, read in more))])
 
 
 def _value(cl: ChangeList, obj: Model, column: Any) -> Any:

@@ -12,11 +12,11 @@ from deployments import gates, news, reach, recording
 from deployments.actions import requesting
 from deployments.exceptions import DeploymentError
 from deployments.models import Deployment, DeploymentProfile
-from operations import duties, events
+from operations import duties, events, procedures
 from operations.models import Operation
 
 logger = logging.getLogger(__name__)
-START_EVERY_S, LOOK_EVERY_S = 2.0, 60.0
+START_EVERY_S, SETTLE_EVERY_S, LOOK_EVERY_S = 2.0, 5.0, 60.0
 State = Deployment.State
 
 
@@ -66,6 +66,27 @@ def _missed(row: Deployment, why: str) -> int:
     return 1
 
 
+def settle() -> int:
+    """End what is under way although its operation has ended, as when its row could not be written then: it would keep
+    every deployment after it. Returns how many there were."""
+    done = 0
+    for row in Deployment.objects.active().filter(operation__state__in=Operation.TERMINAL).select_related("operation"):
+        operation = row.operation
+        assert operation is not None
+        try:
+            with transaction.atomic():
+                procedures.get(operation.procedure)(operation).on_end()
+        except Exception:
+            if connection.connection is None or connection.connection.closed:
+                raise
+            logger.exception("deployment %s could not be ended as usual", row.pk)
+            state = State.FAILED if row.switched_at is None else State.SUSPECT
+            values = {"state": state, "message": operation.message, "ended_at": timezone.now()}
+            Deployment.objects.active().filter(pk=row.pk).update(**values)
+        done += 1
+    return done
+
+
 def look_at_all() -> int:
     """Look at every environment; one that cannot be reached holds up no other. Returns how many were seen."""
     seen = 0
@@ -87,4 +108,5 @@ def look_at_all() -> int:
 
 
 duties.declare("deployments-due", lambda: START_EVERY_S, start_due)
+duties.declare("deployments-settle", lambda: SETTLE_EVERY_S, settle)
 duties.declare("deployments-look", lambda: LOOK_EVERY_S, look_at_all)

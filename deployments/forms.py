@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from core.forms import DateTimeLocalInput, ReasonForm
 from core.models import User
 from deployments import shown
 from deployments.actions import releases
+from deployments.drivers.base import PortHolder
 from deployments.models import DeploymentProfile, LiveState, Release, Scan
 from deployments.validators import validate_variables
 
@@ -140,6 +142,22 @@ class RestartForm(ReasonForm):
             del self.fields["or_roll_back"]
 
 
+class FreePortForm(ReasonForm):
+    """Which of the programs that were found. The value names one process, and no later one with its number."""
+
+    holder = forms.ChoiceField(label="Program", help_text="It is asked to end, and made to after some seconds.")
+    field_order = ("holder", "reason")
+
+    def __init__(self, *args: Any, holders: Sequence[PortHolder], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.holders = {f"{each.port}-{each.pid}-{each.started}": each for each in holders}
+        field: Any = self.fields["holder"]
+        field.choices = [(value, str(each)) for value, each in self.holders.items()]
+
+    def clean_holder(self) -> PortHolder:
+        return self.holders[self.cleaned_data["holder"]]
+
+
 class ScaleForm(ReasonForm):
     count = forms.IntegerField(min_value=1, max_value=1000, label="Copies", help_text="How many run afterwards.")
     field_order = ("count", "reason")
@@ -215,6 +233,7 @@ class ReleaseForm(forms.ModelForm):
     class Meta:
         model = Release
         fields = ("service", "version", "source_kind", "source", "checksum", "notes", "changes_schema", "variables")
+        widgets = {"notes": forms.Textarea(attrs={"rows": 4})}
 
     def validate_unique(self) -> None:
         """Left to the action."""

@@ -8,6 +8,8 @@ from datetime import datetime
 from django.db import transaction
 from django.utils import timezone
 
+from backups import actions as backups
+from backups.models import Archive
 from catalog.models import Environment
 from deployments import news
 from deployments.drivers.base import Driver, Reality
@@ -84,6 +86,24 @@ def _set_live(
         environment_id=row.environment_id,
         defaults={"release_id": release, "previous_id": previous, "deployment": deployment, "since": at, "drift": ""},
     )
+
+
+def pin(deployment: Deployment, archive: Archive) -> None:
+    """The backup taken before a deployment is not cleaned up while it is the way back. Call inside the fence."""
+    mine = not archive.keep
+    if mine:
+        backups.set_keep(archive, keep=True)
+    Deployment.objects.filter(pk=deployment.pk).update(archive=archive, pinned=mine)
+
+
+def let_old_backups_go(environment: int) -> None:
+    """Backups pinned to deployments of releases that are neither live nor the one before: retention counts again."""
+    live = LiveState.objects.get(environment=environment)
+    rows = Deployment.objects.to(environment).filter(pinned=True, ended_at__isnull=False)
+    for row in rows.exclude(release__in=[live.release_id, live.previous_id]).select_related("archive"):
+        if row.archive is not None:
+            backups.set_keep(row.archive, keep=False)
+        Deployment.objects.filter(pk=row.pk).update(pinned=False)
 
 
 def look_at(environment: Environment, driver: Driver) -> Reality:

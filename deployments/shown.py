@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import Q, QuerySet
+from django.utils.dateparse import parse_datetime
 
 from catalog.models import Environment
 from deployments.board import KINDS
@@ -36,6 +37,18 @@ def instances(live: LiveState | None) -> list[Instance]:
     rows = live.seen.get("instances", ()) if live is not None else ()
     found = [Instance(**{name: row[name] for name in INSTANCE_FIELDS & row.keys()}) for row in rows]
     return sorted(found, key=lambda each: (not each.live, each.name))
+
+
+def copies(live: LiveState | None) -> list[tuple[Instance, str, str, datetime | None]]:
+    """The copies, each with status, word, and since when it runs where the driver said so as a time."""
+    return [(each, *instance_state(each), _moment(each.since)) for each in instances(live)]
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return parse_datetime(text)
+    except ValueError:
+        return None
 
 
 def instance_state(instance: Instance) -> tuple[str, str]:
@@ -68,15 +81,18 @@ def ways_back(live: LiveState, now: datetime) -> list[Way]:
     found = list(earlier_releases(live)[:MOST_WAYS])
     if live.previous is not None and live.previous_id != live.release_id:
         found = [live.previous, *(each for each in found if each.pk != live.previous_id)]
-    return [_way(way_back_to(each, live, now)) for each in found[:MOST_WAYS]]
+    return [_way(way_back_to(each, live, now), each.pk == live.previous_id) for each in found[:MOST_WAYS]]
 
 
-def _way(way: WayBack) -> Way:
+def _way(way: WayBack, is_previous: bool) -> Way:
+    """That older ones are gone is as it should be; of the one before it is bad news."""
     if way.warm:
         return Way(way, "ok", "Warm")
     if way.present is None:
         return Way(way, "neutral", "Not looked at lately")
-    return Way(way, "ok", "Present") if way.present else Way(way, "bad", "Gone")
+    if way.present:
+        return Way(way, "ok", "Present")
+    return Way(way, "bad" if is_previous else "neutral", "Gone")
 
 
 # -- promotion ---------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ into the environment and become the command, so no argument, page, log or list o
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 
@@ -27,13 +28,18 @@ except OSError as error:
 KUBECONFIG = "KUBECONFIG"
 
 
+def filled(word: str, values: Mapping[str, str]) -> str:
+    """The word with `{version}` and the like replaced, once each: what is put in is never read again."""
+    return re.sub(r"\{[a-z]+\}", lambda found: values.get(found[0], found[0]), word)
+
+
 def run(ctx: StepContext, driver: Driver, words: Sequence[str], values: Mapping[str, str], timeout_s: float) -> Result:
-    """Run `words` in the driver's place, where a word of `values` stands for its value. Raises CommandFailed."""
+    """Run `words` in the driver's place, with `values` filled in. Raises CommandFailed."""
     around = driver.around
     secrets = dict(around.secrets)
     # kubectl reads it from a file and not from the environment.
     files = {KUBECONFIG: secrets.pop(KUBECONFIG)} if KUBECONFIG in secrets else {}
-    argv = tuple(values.get(word, word) for word in words)
+    argv = tuple(filled(word, values) for word in words)
     command = Command(
         (driver.settings.get("python") or "python3", "-I", "-", *argv) if secrets else argv,
         env=dict(around.environment),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from catalog.models import Probe
 from catalog.probing import ask, record
-from deployments import team_commands
+from deployments import recording, team_commands
 from deployments.drivers.base import Driver
 from deployments.models import Deployment
 from operations.context import StepContext
@@ -51,7 +51,7 @@ class Verification:
         return found
 
     def _health(self) -> Checked:
-        reality = self.driver.look()
+        reality = recording.look_at(self.deployment.environment, self.driver)
         live = reality.instance_of(self.version)
         if reality.live != self.version or live is None:
             return Checked("Health", False, f"Traffic goes to {reality.live or 'nothing'}, not to {self.version}.")

@@ -16,7 +16,7 @@ from operations.models import Operation, Schedule, Slot, WorkerNode
 @panel(
     "operations-running",
     title="Running now",
-    order=10,
+    order=5,
     permission="operations.view_operation",
     template="operations/panels/running.html",
     icon="zap",
@@ -30,7 +30,7 @@ def running(request: HttpRequest) -> dict[str, Any]:
 @panel(
     "operations-wrong",
     title="Went wrong in the last 7 days",
-    order=30,
+    order=8,
     permission="operations.view_operation",
     template="operations/panels/wrong.html",
     icon="alert",

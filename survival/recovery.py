@@ -6,7 +6,8 @@ NAME = "RECOVERY.md"
 EMBEDDED = """\
 age --decrypt --identity /safe/portal-backup-key.txt --output portal.tar /second/place/portal-DATE.tar.age
 mkdir -m 711 var && tar --extract --file portal.tar --directory var --no-same-owner
-make with-database RUN='pg_restore --no-owner --exit-on-error --dbname=opsportal var/portal.dump'
+make with-database RUN='pg_restore --no-owner --exit-on-error --dbname=opsportal var/portal.dump \
+&& psql -qf survival/after_recovery.sql opsportal'
 rm portal.tar var/portal.dump
 DEMO=false make run
 """
@@ -15,7 +16,8 @@ PRODUCTION = """\
 age --decrypt --identity /safe/portal-backup-key.txt --output portal.tar /second/place/portal-DATE.tar.age
 mkdir -m 700 /tmp/portal && tar --extract --file portal.tar --directory /tmp/portal --no-same-owner
 createdb --template=template0 --encoding=UTF8 opsportal
-pg_restore --no-owner --exit-on-error --dbname=opsportal /tmp/portal/portal.dump
+pg_restore --no-owner --exit-on-error --dbname=opsportal /tmp/portal/portal.dump \
+&& psql -qf survival/after_recovery.sql opsportal
 .venv/bin/python manage.py migrate --noinput
 """
 

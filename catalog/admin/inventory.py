@@ -43,6 +43,14 @@ def kind_chip(environment: Environment) -> SafeString:
     return format_html('<span class="chip chip-{}">{}</span>', environment.kind, environment.get_kind_display())
 
 
+class EnvironmentKind(admin.ChoicesFieldListFilter):
+    """The filter of a list whose rows have a kind of their own too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = "environment"
+
+
 def command_text(argv: list[str]) -> SafeString:
     """An argument vector as a person would type it."""
     return format_html("<code>{}</code>", shlex.join(map(str, argv)))
@@ -160,7 +168,7 @@ class ComponentAdmin(CatalogAdmin):
     list_empty = "Add the parts of an environment, each with its recovery targets."
     list_display = ("name", "environment", "kind", "rto_text", "rpo_text")
     phone_columns = ("name", "environment", "rto_text", "rpo_text")
-    list_filter = ("kind", "environment__kind", "environment__service")
+    list_filter = ("kind", ("environment__kind", EnvironmentKind), "environment__service")
     list_select_related = ("environment__service",)
     search_fields = ("name", "environment__name", "environment__service__name")
     detail_fields = ("environment", "name", "kind", "rto", "rpo")

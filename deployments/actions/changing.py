@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import PermissionDenied
@@ -11,7 +13,7 @@ from django.db import transaction
 from catalog.models import Environment
 from deployments import reach, recording
 from deployments.actions.requesting import lock_of
-from deployments.drivers.base import Reality
+from deployments.drivers.base import PortHolder, Reality
 from deployments.exceptions import DeploymentError
 from deployments.models import ConfigurationChange, LiveState
 from deployments.validators import VARIABLE
@@ -118,6 +120,20 @@ def request_take_back(
     return request_setting(change.environment, change.name, change.old, **again)
 
 
+def request_free_port(
+    environment: Environment,
+    holder: PortHolder,
+    *,
+    by: User | None,
+    reason: str,
+    trigger: str = Trigger.CLICK,
+    key: str | None = None,
+) -> Operation:
+    """End a program of somebody else that listens where a slot is to listen: that process, and no other."""
+    asked: dict[str, Any] = {"by": by, "reason": reason, "trigger": trigger, "key": key}
+    return _request(environment, Kind.PORT, new=str(holder), params={"holder": asdict(holder)}, **asked)
+
+
 def request_cleanup(
     environment: Environment, *, by: User | None, reason: str, trigger: str = Trigger.CLICK, key: str | None = None
 ) -> Operation:
@@ -133,9 +149,10 @@ def _request(
     reason: str,
     trigger: str,
     key: str | None,
+    params: Mapping[str, Any] | None = None,
     **said: Any,
 ) -> Operation:
-    """`said` are the other fields of the recorded change."""
+    """`said` are the other fields of the recorded change, `params` more for the procedure."""
     if by is not None and not by.has_perm("deployments.control_service"):
         raise PermissionDenied
     if not reason.strip():
@@ -149,7 +166,7 @@ def _request(
         change.operation = operations.request(
             "deployments.cleanup" if kind == Kind.CLEANUP else "deployments.control",
             title=f"{change} in {environment}",
-            params={"change": change.pk},
+            params={"change": change.pk, **(params or {})},
             by=by,
             trigger=trigger,
             reason=reason.strip(),

@@ -43,6 +43,11 @@ def request_rollback(
         raise DeploymentError("Say why you roll back; it stands on the timeline.")
     running = Deployment.objects.active().to(environment).select_related("operation").first()
     if running is not None and not running.is_rollback:
+        if restores or (to is not None and to.pk != running.from_release_id):
+            raise DeploymentError(
+                f"{running} is under way; rolling back now stops it, which leads to the release before and no other, "
+                "and restores nothing. Do that first."
+            )
         return _stop(running, by=by, reason=reason, key=key)
     if running is not None:
         raise DeploymentError(f"{running} is under way already. Wait for it to end.")

@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
+from catalog.admin.inventory import EnvironmentKind
 from core.admin_site import Headline, ReadOnlyAdmin, register
 from core.buttons import Button, signed_in
 from core.forms import ReasonForm
@@ -45,7 +46,7 @@ class ConfigurationChangeAdmin(ReadOnlyAdmin):
     list_display = ("shown_state", "what", "environment", "shown_reason", "by", "when")
     list_display_links = ("what",)
     phone_columns = ("what", "shown_state", "environment", "when")
-    list_filter = ("kind", "environment__kind")
+    list_filter = ("kind", ("environment__kind", EnvironmentKind))
     search_fields = ("name", "old", "new", "reason", "environment__name", "environment__service__name")
     date_hierarchy = "at"
     detail_template = "deployments/change_detail.html"

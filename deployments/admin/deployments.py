@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from backups.admin.dry_run import dry_run
+from catalog.admin.inventory import EnvironmentKind
 from core.admin_site import Headline, MoreLink, ReadOnlyAdmin, register
 from core.audit import track
 from core.buttons import Button, signed_in
@@ -28,6 +29,8 @@ from operations.models import LogLine
 State = Deployment.State
 LOG_TAIL = 40
 HEADLINE = ("start", "approve", "refuse", "withdraw", "review")
+# In these *Roll back …* stands apart, large; in the others among the buttons.
+STANDS_APART = (*Deployment.ACTIVE, State.SUSPECT)
 
 
 def gates_of(deployment: Deployment) -> list[Gate]:
@@ -205,7 +208,7 @@ class DeploymentAdmin(ReadOnlyAdmin):
     list_display = ("shown_state", "version", "environment", "shown_kind", "asked_by", "asked", "shown_took", "flags")
     list_display_links = ("version",)
     phone_columns = ("version", "shown_state", "environment", "asked")
-    list_filter = ("state", "kind", "environment__kind", "emergency", "review_needed")
+    list_filter = ("state", "kind", ("environment__kind", EnvironmentKind), "emergency", "review_needed")
     search_fields = ("release__version", "environment__name", "environment__service__name", "reason", "incident")
     date_hierarchy = "requested_at"
     detail_template = "deployments/deployment_detail.html"
@@ -247,10 +250,12 @@ class DeploymentAdmin(ReadOnlyAdmin):
     def full_context(self, request: HttpRequest, obj: Deployment) -> dict[str, Any]:
         context = super().full_context(request, obj)
         acts = {each.name: each for each in context["buttons"]}
+        beside = () if obj.state in STANDS_APART else ("roll_back",)
         return {
             **context,
-            "buttons": [each for each in context["buttons"] if each.name in HEADLINE],
+            "buttons": [each for each in context["buttons"] if each.name in HEADLINE or each.name in beside],
             "acts": acts,
+            "go_back": None if beside else acts.get("roll_back"),
             "checklist": [
                 (gate, acts.get(f"confirm-{gate.pk}"), acts.get(f"fail-{gate.pk}")) for gate in gates_of(obj)
             ],
@@ -266,7 +271,8 @@ class DeploymentAdmin(ReadOnlyAdmin):
     def detail_context(self, request: HttpRequest, obj: Deployment) -> dict[str, Any]:
         live, operation, now = live_row(obj), obj.operation, timezone.now()
         lines = list(LogLine.objects.filter(operation=operation).order_by("-pk")[:LOG_TAIL]) if operation else []
-        approvals = [(each, each.counts(now)) for each in approvals_of(obj)]
+        # Once it has begun, it is what counted then that matters.
+        approvals = [(each, each.counts(obj.started_at or now)) for each in approvals_of(obj)]
         return {
             "deployment": obj,
             "live": live,
@@ -277,7 +283,7 @@ class DeploymentAdmin(ReadOnlyAdmin):
             "steps": list(operation.steps.in_order()) if operation is not None else [],
             "lines": list(reversed(lines)),
             "log_url": reverse("admin:operations_operation_log", args=(operation.pk,)) if operation is not None else "",
-            "instances": [(each, *shown.instance_state(each)) for each in shown.instances(live)],
+            "instances": shown.copies(live),
             "raw": shown.raw(obj.frozen),
         }
 

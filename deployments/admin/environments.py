@@ -25,7 +25,8 @@ from deployments import board, feasibility, reach, shown
 from deployments.actions import changing, requesting
 from deployments.admin.going_back import may_go_back, pinned, roll_back_button, running_in
 from deployments.drivers import DRIVERS
-from deployments.forms import DeployForm, RestartForm, ScaleForm, SettingForm
+from deployments.drivers.base import PortHolder
+from deployments.forms import DeployForm, FreePortForm, RestartForm, ScaleForm, SettingForm
 from deployments.models import ChecklistItem, Deployment, DeploymentProfile, FreezeWindow, LiveState
 from deployments.procedures.control import kept_versions
 
@@ -85,6 +86,23 @@ def _look(request: HttpRequest, live: LiveState, data: dict[str, Any], key: str)
 def _can_scale(request: HttpRequest, live: LiveState) -> bool:
     profile = profile_of(live)
     return profile is not None and profile.driver in DRIVERS and DRIVERS[profile.driver].can_scale
+
+
+def _can_free_ports(request: HttpRequest, live: LiveState) -> bool:
+    profile = profile_of(live)
+    return profile is not None and profile.driver in DRIVERS and DRIVERS[profile.driver].can_free_ports
+
+
+def _holders(live: LiveState) -> tuple[list[PortHolder], str]:
+    """Who listens on ports of this environment, asked once a page; or why that is not known."""
+    if "_holders" not in live.__dict__:
+        try:
+            found = reach.looking_driver(reach.profile_of(live.environment)).port_holders()
+            live.__dict__["_holders"] = (found, "")
+        except PortalError as error:
+            live.__dict__["_holders"] = ([], error.message)
+    holders: tuple[list[PortHolder], str] = live.__dict__["_holders"]
+    return holders
 
 
 def _has_profile(request: HttpRequest, live: LiveState) -> bool:
@@ -169,6 +187,23 @@ BUTTONS = [
         template="deployments/setting_confirm.html",
         visible=_something_lives,
         icon="edit",
+    ),
+    Button(
+        "free_port",
+        "Free a port …",
+        "deployments.control_service",
+        run=lambda request, live, data, key: changing.request_free_port(
+            live.environment, data["holder"], by=signed_in(request), reason=data["reason"], key=key
+        ),
+        form=FreePortForm,
+        form_kwargs=lambda request, live: {"holders": _holders(live)[0]},
+        consequence="The program that you choose is ended for good, whatever it does. What the portal started itself "
+        "is not listed.",
+        context=lambda request, live: dict(zip(("holders", "trouble"), _holders(live), strict=True)),
+        template="deployments/port_confirm.html",
+        visible=_can_free_ports,
+        danger=True,
+        icon="stop",
     ),
     Button(
         "clean_up",
@@ -281,7 +316,7 @@ class LiveStateAdmin(ReadOnlyAdmin):
         return {
             "live": obj,
             "profile": profile,
-            "instances": [(each, *shown.instance_state(each)) for each in shown.instances(obj)],
+            "instances": shown.copies(obj),
             "ways": shown.ways_back(obj, now),
             "pinned": archive,
             "running": running_in(obj),

@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
 from catalog.admin.inventory import CatalogAdmin, command_text, kind_chip
+from catalog.forms import ArgumentVectorField
 from core.admin_site import Headline, MoreLink, PortalTabularInline, register
 from core.audit import track
 from core.links import page_url
@@ -161,19 +162,27 @@ def _shown(obj: DeploymentProfile, names: tuple[str, ...]) -> list[tuple[str, An
     return found
 
 
-def _shown_settings(obj: DeploymentProfile) -> list[tuple[str, str]]:
+def _shown_settings(obj: DeploymentProfile) -> list[tuple[str, Any]]:
     """What the driver was told, in the order of its form."""
     form = DRIVERS[obj.driver].form.base_fields if obj.driver in DRIVERS else {}
     names = [*form, *(name for name in obj.settings if name not in form)]
     found = []
     for name in names:
-        value = obj.settings.get(name)
-        text = (
-            "\n".join(map(str, value)) if isinstance(value, list) else "not set" if value in (None, "") else str(value)
-        )
-        label = form[name].label if name in form else ""
-        found.append((str(label or name.replace("_", " ").capitalize()), text))
+        field, value = form.get(name), obj.settings.get(name)
+        label = field.label if field is not None else ""
+        found.append((str(label or name.replace("_", " ").capitalize()), _setting(field, value)))
     return found
+
+
+def _setting(field: Any, value: Any) -> Any:
+    """One of them as a person would say it."""
+    if value in (None, ""):
+        return "not set"
+    if isinstance(field, ArgumentVectorField):
+        return command_text(value)
+    if isinstance(value, list):
+        return "\n".join(map(str, value))
+    return dict(getattr(field, "choices", ())).get(value, str(value))
 
 
 class ChecklistItemInline(PortalTabularInline):
@@ -218,7 +227,7 @@ class FreezeWindowAdmin(CatalogAdmin):
     """Times in which nothing is deployed."""
 
     nav, nav_label, nav_icon = ("Configure", 64), "Freeze windows", "lock"
-    list_help = "Times in which nothing is deployed. Rollbacks, and fixes of an open incident, pass."
+    list_help = "Times in which nothing is deployed. Rollbacks and emergencies pass."
     list_empty = "Nothing is frozen. Add a window for the days in which nobody wants a change."
     list_display = ("shown_state", "reason", "shown_service", "shown_kind", "starts", "ends")
     list_display_links = ("reason",)

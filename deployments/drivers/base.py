@@ -139,6 +139,21 @@ class Reality:
 
 
 @dataclass(frozen=True)
+class PortHolder:
+    """A program of somebody else that listens where a slot is to listen."""
+
+    port: int
+    pid: int
+    started: int
+    """When it began, in the kernel's ticks: with `pid` it means this process and no later one."""
+    program: str
+    user: int
+
+    def __str__(self) -> str:
+        return f"{self.program} (process {self.pid} of user {self.user}) on port {self.port}"
+
+
+@dataclass(frozen=True)
 class Sample:
     """What the application answered since the last look, as far as it can be seen there."""
 
@@ -161,6 +176,7 @@ class Driver(ABC):
     """Kinds of artefact it can deploy: folder, archive, image, git."""
     zero_downtime: ClassVar[bool] = False
     can_scale: ClassVar[bool] = False
+    can_free_ports: ClassVar[bool] = False
 
     def __init__(self, settings: Mapping[str, Any], around: Surroundings) -> None:
         self.settings = settings
@@ -233,6 +249,16 @@ class Driver(ABC):
         from deployments.exceptions import DeploymentError
 
         raise DeploymentError(f"{self.label} runs a fixed number of copies. Change its settings instead.")
+
+    def port_holders(self) -> list[PortHolder]:
+        """Who else listens where its slots are to listen. Changes nothing."""
+        return []
+
+    def end_port_holder(self, holder: PortHolder) -> None:
+        """End that program: it is asked to, then made to. Nothing happens to any other that has its number by now."""
+        from deployments.exceptions import DeploymentError
+
+        raise DeploymentError(f"{self.label} has no ports of its own.")
 
     @abstractmethod
     def leftovers(self, keep: Sequence[str]) -> list[str]:

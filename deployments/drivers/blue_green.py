@@ -1,7 +1,7 @@
 """Two slots on a host behind one proxy: the new version starts beside the old one, and traffic goes over at once.
 
 The proxy is never reloaded. It reads for each request which slot is live: Caddy from a file with the port, as upstream
-`127.0.0.1:{file./srv/erp/active_port}`, or nginx from a symbolic link to a socket, as upstream
+`tcp/127.0.0.1:{file./srv/erp/active_port}`, or nginx from a symbolic link to a socket, as upstream
 `unix:/srv/erp/active.sock`. Keep-alive towards the slots has to be off (`keepalive off` in Caddy's `transport http`; no
 `keepalive` in nginx's `upstream`): then a connection is a request, and draining is exact.
 """
@@ -13,11 +13,10 @@ from typing import Any
 
 from django import forms
 
-from deployments.drivers.base import Artefact, Check, Driver, Reality, Sample, Surroundings
+from deployments.drivers.base import Artefact, Check, Driver, PortHolder, Reality, Sample, Surroundings
 from deployments.drivers.fields import PathField
 from deployments.drivers.host_form import BEFORE_PROXY, HostForm
 from deployments.drivers.slots import Slots
-from deployments.exceptions import DeploymentError
 
 PROXIES = (("port_file", "Caddy, by a file with the port"), ("socket_link", "nginx, by a link to the socket"))
 
@@ -49,13 +48,14 @@ class BlueGreenForm(HostForm):
 
 
 class BlueGreenDriver(Driver):
-    """Blue and green on one host."""
+    """Two slots on one host: the new version starts beside the old one, then the proxy sends it the traffic."""
 
     kind = "blue_green"
     label = "Blue-green on a host"
     form = BlueGreenForm
     sources = frozenset({"folder", "archive"})
     zero_downtime = True
+    can_free_ports = True
 
     def __init__(self, settings: Mapping[str, Any], around: Surroundings) -> None:
         super().__init__(settings, around)
@@ -105,10 +105,11 @@ class BlueGreenDriver(Driver):
         self.slots.discard(artefact.version)
 
     def restart(self) -> None:
-        """The same version in the other slot, then traffic goes over: nobody waits."""
+        """The same version in the other slot, then traffic goes over: nobody waits. One that has ended is started."""
         version = self.look().live
         if not version:
-            raise DeploymentError("Nothing is live here. Start it, or deploy a release.")
+            self.start()
+            return
         self.slots.prepare(Artefact(version, "folder", ""), anew=True)
         self.slots.wait_ready(version, self.around.timeout_s)
         self.slots.switch(version)
@@ -119,6 +120,12 @@ class BlueGreenDriver(Driver):
 
     def stop(self) -> None:
         self.slots.ask("stop")
+
+    def port_holders(self) -> list[PortHolder]:
+        return self.slots.port_holders()
+
+    def end_port_holder(self, holder: PortHolder) -> None:
+        self.slots.end_port_holder(holder)
 
     def leftovers(self, keep: Sequence[str]) -> list[str]:
         return self.slots.leftovers(keep)

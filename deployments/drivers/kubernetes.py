@@ -35,6 +35,7 @@ LOG_CHARS = 3500
 RESTARTED = "kubectl.kubernetes.io/restartedAt"
 RIGHTS = (
     ("get", "deployments.apps"),
+    ("list", "deployments.apps"),
     ("patch", "deployments.apps"),
     ("watch", "deployments.apps"),
     ("list", "replicasets.apps"),

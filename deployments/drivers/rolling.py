@@ -1,7 +1,7 @@
 """Several instances on a host behind one proxy, replaced one at a time while the others serve.
 
 The proxy's list has one line for each instance, and the proxy reads it for each request: Caddy from files with ports,
-as upstreams `127.0.0.1:{file./srv/erp/upstreams/1}`, `.../2` and so on, or nginx from symbolic links to sockets, as
+as upstreams `tcp/127.0.0.1:{file./srv/erp/upstreams/1}`, `.../2` and so on, or nginx from symbolic links to sockets, as
 `server unix:/srv/erp/upstreams/1.sock;` and so on. An instance that is taken out has its line name another one, so the
 proxy is never reloaded and never tries an address where nobody listens. Keep-alive towards the instances has to be off
 (`keepalive off` in Caddy's `transport http`; no `keepalive` in nginx's `upstream`): then a connection is a request, and
@@ -20,7 +20,7 @@ from typing import Any
 
 from django import forms
 
-from deployments.drivers.base import Artefact, Check, Driver, Reality, Sample, Surroundings
+from deployments.drivers.base import Artefact, Check, Driver, PortHolder, Reality, Sample, Surroundings
 from deployments.drivers.fields import PortsField
 from deployments.drivers.host_form import BEFORE_PROXY, HostForm
 from deployments.drivers.slots import HostAgent
@@ -64,7 +64,7 @@ class RollingForm(HostForm):
 
 
 class RollingDriver(Driver):
-    """One instance after the other.
+    """One instance after the other, behind a proxy that leaves out the one that changes.
 
     `prepare` replaces the first instance and keeps it out of the list; `switch` puts it in when it is ready and goes on
     with the others. A version that does not become ready makes room for the one before, everywhere, by itself.
@@ -75,6 +75,7 @@ class RollingDriver(Driver):
     form = RollingForm
     sources = frozenset({"folder", "archive"})
     zero_downtime = True
+    can_free_ports = True
 
     def __init__(self, settings: Mapping[str, Any], around: Surroundings) -> None:
         super().__init__(settings, around)
@@ -193,6 +194,12 @@ class RollingDriver(Driver):
 
     def stop(self) -> None:
         self.host.ask("stop")
+
+    def port_holders(self) -> list[PortHolder]:
+        return self.host.port_holders()
+
+    def end_port_holder(self, holder: PortHolder) -> None:
+        self.host.end_port_holder(holder)
 
     def leftovers(self, keep: Sequence[str]) -> list[str]:
         return self.host.leftovers(keep)

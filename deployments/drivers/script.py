@@ -59,7 +59,7 @@ class ScriptForm(forms.Form):
 
 
 class ScriptDriver(Driver):
-    """Starts the script and believes what its `status` says.
+    """Starts the script that the team has already, and believes what it says is live.
 
     The script does everything in one go, so `prepare` and `drain` do nothing and `switch` is `deploy`. The portal can
     not look into a script that runs: a lock and a token in the working folder keep two attempts from running it at the

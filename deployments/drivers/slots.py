@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from deployments.drivers import agent
-from deployments.drivers.base import Artefact, Check, Instance, Reality, Sample, Surroundings
+from deployments.drivers.base import Artefact, Check, Instance, PortHolder, Reality, Sample, Surroundings
 from deployments.exceptions import DeploymentError, Fenced, NotReady
 from operations.exceptions import CommandFailed
+from operations.masking import mask
 
 PACKAGE = agent.__name__
 FOLDER = Path(__file__).with_name("agent")
-PAUSE_S = 0.2
 _KINDS: dict[str, type[DeploymentError]] = {"fenced": Fenced, "not_ready": NotReady}
 _BEGIN = """
 import json, sys, types
@@ -65,7 +65,7 @@ class HostAgent:
                 raise DeploymentError(f"There is no python3 on {place}. Install it there (3.9 or later).") from error
             raise DeploymentError(error.message) from error
         try:
-            answer: dict[str, Any] = json.loads(result.stdout)
+            answer: dict[str, Any] = self._masked(json.loads(result.stdout))
         except ValueError:
             raise DeploymentError(
                 f"{self.around.connector.place} answered with something else than was asked. Try again."
@@ -73,6 +73,14 @@ class HostAgent:
         if "trouble" in answer:
             raise _KINDS.get(answer["trouble"], DeploymentError)(answer["sentence"])
         return answer
+
+    def _masked(self, said: Any) -> Any:
+        """What an application prints may hold a secret that it was given."""
+        if isinstance(said, str):
+            return mask(said, tuple(self.around.secrets.values()))
+        if isinstance(said, dict):
+            return {name: self._masked(value) for name, value in said.items()}
+        return [self._masked(each) for each in said] if isinstance(said, list) else said
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -95,6 +103,12 @@ class HostAgent:
             return None
         answer = self.ask("sample")
         return Sample(answer["requests"], answer["errors"])
+
+    def port_holders(self) -> list[PortHolder]:
+        return [PortHolder(**each) for each in self.ask("holders")["found"]]
+
+    def end_port_holder(self, holder: PortHolder) -> None:
+        self.ask("end_holder", holder=asdict(holder))
 
     def leftovers(self, keep: Sequence[str]) -> list[str]:
         return [_removed(each, "would be removed") for each in self.ask("leftovers", keep=list(keep))["found"]]
@@ -135,12 +149,11 @@ class Slots(HostAgent):
 
     def drain(self, within_s: float, say: Callable[[str], None]) -> None:
         give_up = time.monotonic() + within_s
-        while left := self.ask("drain")["left"]:
+        while left := self.ask("drain", within_s=max(0.0, give_up - time.monotonic()))["left"]:
             if time.monotonic() > give_up:
                 say(f"{left} requests of the version before were still under way after {within_s:g} s.")
                 return
             self.around.check()
-            time.sleep(PAUSE_S)
 
     def discard(self, version: str) -> None:
         self.ask("discard", artefact={"version": version})

@@ -133,7 +133,7 @@ class Migration(migrations.Migration):
                 ('changes_schema', models.BooleanField(default=False, help_text='It comes with a migration: going back may need the backup taken before.')),
                 ('migrations_tested', models.CharField(blank=True, help_text='Where and by whom; empty: not tested.', max_length=200, validators=[catalog.validators.validate_printable])),
                 ('variables', models.JSONField(blank=True, default=list, help_text='Environment variables that it needs.', validators=[deployments.validators.validate_variables])),
-                ('ci', models.CharField(choices=[('unknown', 'Not reported'), ('running', 'Running'), ('passed', 'Passed'), ('failed', 'Failed')], default='unknown', max_length=8)),
+                ('ci', models.CharField(choices=[('unknown', 'Not reported'), ('running', 'Running'), ('passed', 'Passed'), ('failed', 'Failed')], default='unknown', max_length=8, verbose_name='CI')),
                 ('ci_url', models.URLField(blank=True, max_length=500, verbose_name='CI run')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('created_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
@@ -203,6 +203,7 @@ class Migration(migrations.Migration):
                 ('not_before', models.DateTimeField(blank=True, help_text='Empty: as soon as it may.', null=True)),
                 ('not_after', models.DateTimeField(blank=True, help_text='When its window closes. Empty: never.', null=True)),
                 ('archive', models.ForeignKey(blank=True, help_text='Taken before it.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='backups.archive')),
+                ('pinned', models.BooleanField(default=False, help_text='It keeps that backup from clean-up; nobody did before.')),
                 ('restores', models.BooleanField(default=False, help_text='This rollback also puts the pinned backup back.')),
                 ('started_at', models.DateTimeField(blank=True, null=True)),
                 ('switched_at', models.DateTimeField(blank=True, help_text='When traffic went to the new version.', null=True)),
@@ -269,7 +270,7 @@ class Migration(migrations.Migration):
                 ('drift', models.TextField(blank=True, help_text='How record and reality differ; empty: they do not.')),
             ],
             options={
-                'verbose_name': 'environment board line',
+                'verbose_name': 'live environment',
                 'ordering': ('environment__service__name', 'environment__name'),
                 'permissions': [('look_livestate', 'Can look at what runs now')],
                 'indexes': [],
@@ -281,7 +282,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('environment', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='configuration_changes', to='catalog.environment')),
-                ('kind', models.CharField(choices=[('restart', 'Restart'), ('scale', 'Scale'), ('setting', 'Setting'), ('cleanup', 'Clean-up')], max_length=8)),
+                ('kind', models.CharField(choices=[('restart', 'Restart'), ('scale', 'Scale'), ('setting', 'Setting'), ('cleanup', 'Clean-up'), ('port', 'Free a port')], max_length=8)),
                 ('name', models.CharField(blank=True, help_text='Of the setting.', max_length=80)),
                 ('old', models.TextField(blank=True)),
                 ('new', models.TextField(blank=True)),
@@ -295,7 +296,7 @@ class Migration(migrations.Migration):
             options={
                 'ordering': ('-at', '-pk'),
                 'indexes': [models.Index(fields=['environment', '-at'], name='configchange_newest')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('kind__in', ['restart', 'scale', 'setting', 'cleanup'])), name='configurationchange_kind_known'), models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='configurationchange_has_reason', violation_error_message='Say why.'), models.CheckConstraint(condition=models.Q(('or_rolls_back', False), ('kind', 'restart'), _connector='OR'), name='configurationchange_restart_rolls_back'), models.CheckConstraint(condition=models.Q(('takes_back__isnull', True), ('kind__in', ['scale', 'setting']), _connector='OR'), name='configurationchange_takes_back_value')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('kind__in', ['restart', 'scale', 'setting', 'cleanup', 'port'])), name='configurationchange_kind_known'), models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='configurationchange_has_reason', violation_error_message='Say why.'), models.CheckConstraint(condition=models.Q(('or_rolls_back', False), ('kind', 'restart'), _connector='OR'), name='configurationchange_restart_rolls_back'), models.CheckConstraint(condition=models.Q(('takes_back__isnull', True), ('kind__in', ['scale', 'setting']), _connector='OR'), name='configurationchange_takes_back_value')],
             },
         ),
     ]

@@ -98,6 +98,7 @@ class Deployment(models.Model):
     archive = models.ForeignKey(
         Archive, null=True, blank=True, on_delete=models.PROTECT, related_name="+", help_text="Taken before it."
     )
+    pinned = models.BooleanField(default=False, help_text="It keeps that backup from clean-up; nobody did before.")
     restores = models.BooleanField(default=False, help_text="This rollback also puts the pinned backup back.")
     started_at = models.DateTimeField(null=True, blank=True)
     switched_at = models.DateTimeField(null=True, blank=True, help_text="When traffic went to the new version.")

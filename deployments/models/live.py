@@ -34,7 +34,7 @@ class LiveState(models.Model):
 
     class Meta:
         ordering = ("environment__service__name", "environment__name")
-        verbose_name = "environment board line"
+        verbose_name = "live environment"
         permissions = [("look_livestate", "Can look at what runs now")]
 
     def __str__(self) -> str:
@@ -69,6 +69,7 @@ class ConfigurationChange(models.Model):
         SCALE = "scale", "Scale"
         SETTING = "setting", "Setting"
         CLEANUP = "cleanup", "Clean-up"
+        PORT = "port", "Free a port"
 
     environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="configuration_changes")
     kind = models.CharField(max_length=8, choices=Kind)
@@ -100,7 +101,8 @@ class ConfigurationChange(models.Model):
         indexes = [models.Index(fields=["environment", "-at"], name="configchange_newest")]
         constraints = [
             models.CheckConstraint(
-                condition=Q(kind__in=["restart", "scale", "setting", "cleanup"]), name="configurationchange_kind_known"
+                condition=Q(kind__in=["restart", "scale", "setting", "cleanup", "port"]),
+                name="configurationchange_kind_known",
             ),
             models.CheckConstraint(
                 condition=~Q(reason=""),

@@ -65,7 +65,7 @@ class Release(models.Model):
     variables = models.JSONField(
         default=list, blank=True, validators=[validate_variables], help_text="Environment variables that it needs."
     )
-    ci = models.CharField(max_length=8, choices=Ci, default=Ci.UNKNOWN)
+    ci = models.CharField("CI", max_length=8, choices=Ci, default=Ci.UNKNOWN)
     ci_url = models.URLField("CI run", max_length=500, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     created_by = models.ForeignKey(

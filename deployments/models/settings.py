@@ -278,7 +278,7 @@ class DeploymentProfile(models.Model):
 
 
 class FreezeWindow(models.Model):
-    """A time in which nothing is deployed; rollbacks and fixes of an open incident are."""
+    """A time in which nothing is deployed but rollbacks and emergencies."""
 
     service = models.ForeignKey(
         Service,

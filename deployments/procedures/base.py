@@ -8,6 +8,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from core.exceptions import PortalError
 from deployments import news, reach, recording
 from deployments.drivers.base import Artefact, Driver, Reality, Token
 from deployments.exceptions import DeploymentError
@@ -129,15 +130,25 @@ class TrafficProcedure(Procedure):
             ctx.remember(went_back=True)
 
     def verify_version(self, ctx: StepContext) -> list[str]:
-        """Check what is live and keep what was found. Returns what is bad, in sentences."""
-        found = Verification(self.deployment, self.driver(ctx), ctx).run()
+        """Check what is live and keep what was found. Returns what is bad, in sentences.
+
+        That nothing could be checked is bad as well, and no reason to move traffic by itself.
+        """
+        try:
+            found = Verification(self.deployment, self.driver(ctx), ctx).run()
+        except PortalError as error:
+            return [f"The checks could not be made: {error.message}"]
         with ctx.fenced():
             Deployment.objects.filter(pk=self.deployment.pk).update(checks=[check.shown() for check in found])
         return [f"{check.name}: {check.sentence}" for check in found if not check.good and check.decides]
 
     def drain_old(self, ctx: StepContext) -> None:
-        self.driver(ctx).drain(self.artefact, float(self.settings["drain_within_s"]))
-        recording.look_at(self.deployment.environment, self.driver(ctx))
+        """Nothing but waiting and looking: where that does not work, traffic stays where it is."""
+        try:
+            self.driver(ctx).drain(self.artefact, float(self.settings["drain_within_s"]))
+            recording.look_at(self.deployment.environment, self.driver(ctx))
+        except PortalError as error:
+            ctx.log(f"It could not be seen whether requests of the version before have ended: {error.message}")
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -152,6 +163,8 @@ class TrafficProcedure(Procedure):
         row.message = operation.message
         row.state = self._end_state(operation, row)
         row.save(update_fields=["ended_at", "message", "state"])
+        if row.state == State.LIVE and not row.is_rollback:
+            recording.let_old_backups_go(row.environment_id)
         name = news.FAILED if row.state in (State.FAILED, State.SUSPECT) else ""
         if row.state == State.LIVE:
             name = news.ROLLED_BACK if row.is_rollback else news.LIVE

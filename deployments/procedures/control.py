@@ -7,7 +7,7 @@ from functools import cached_property
 from core.scopes import DEPLOY
 from deployments import reach, recording
 from deployments.actions import rollback
-from deployments.drivers.base import Driver, Token
+from deployments.drivers.base import Driver, PortHolder, Token
 from deployments.exceptions import DeploymentError
 from deployments.models import ConfigurationChange, LiveState
 from operations.context import StepContext
@@ -61,6 +61,8 @@ class Control(ChangeProcedure):
     def note(self, ctx: StepContext) -> None:
         reality = recording.look_at(self.change.environment, self.driver(ctx))
         ctx.remember(copies=sum(each.running for each in reality.instances))
+        if self.change.kind == Kind.PORT:
+            return  # before a first release a port can be taken too
         if not LiveState.objects.filter(environment=self.change.environment, release__isnull=False).exists():
             raise DeploymentError(
                 f"The portal has deployed nothing to {self.change.environment}. Deploy a release first."
@@ -71,6 +73,9 @@ class Control(ChangeProcedure):
         if kind == Kind.SCALE:
             before = self.driver(ctx).scale(int(self.change.new))
             self._keep_old(ctx, str(before))
+            return
+        if kind == Kind.PORT:
+            self.driver(ctx).end_port_holder(PortHolder(**self.operation.params["holder"]))
             return
         if kind == Kind.SETTING:
             self._set(ctx, self.change.name, self.change.new)
@@ -97,7 +102,7 @@ class Control(ChangeProcedure):
         elif kind == Kind.SETTING:
             self._set(ctx, self.change.name, self.change.old)
             self.driver(ctx).restart()
-        else:
+        elif kind != Kind.PORT:
             self.driver(ctx).start()
 
     def on_end(self) -> None:

@@ -8,8 +8,9 @@ from django.utils import timezone
 
 from backups import actions as backups
 from backups.models import Archive, Plan
+from core.exceptions import PortalError
 from core.scopes import DEPLOY
-from deployments import gates, reach, team_commands
+from deployments import gates, reach, recording, team_commands
 from deployments.exceptions import DeploymentError
 from deployments.models import Deployment
 from deployments.procedures.base import TrafficProcedure
@@ -92,8 +93,7 @@ class Deploy(TrafficProcedure):
         )
         archive = child.archive
         with ctx.fenced():
-            backups.set_keep(archive, keep=True)
-            Deployment.objects.filter(pk=self.deployment.pk).update(archive=archive)
+            recording.pin(self.deployment, archive)
         ctx.log(f"Pinned {archive}.")
 
     def migrate(self, ctx: StepContext) -> None:
@@ -124,31 +124,45 @@ class Deploy(TrafficProcedure):
         if not length_s or ctx.data.get("bad"):
             ctx.log("Not watched." if not length_s else "Its checks failed, so it is not watched.")
             return
-        watch, driver = Watch(self.settings.get("most_errors_percent")), self.driver(ctx)
+        watch = Watch(self.settings.get("most_errors_percent"))
         begun = time.monotonic()
-        driver.sample()  # what was answered before does not count
+        self._look_on(ctx, Watch(None))  # what was answered before does not count
         while (passed := time.monotonic() - begun) < length_s and not watch.verdict:
             ctx.progress(int(passed), int(length_s), "seconds")
             time.sleep(min(LOOK_EVERY_S, length_s - passed))
+            self._look_on(ctx, watch)
+        ctx.log(watch.sentence)
+        self._judge(ctx, [watch.verdict] if watch.verdict else [])
+
+    def _look_on(self, ctx: StepContext, watch: Watch) -> None:
+        """Once. A look that does not work counts like one that finds no answer."""
+        driver = self.driver(ctx)
+        try:
             if (sample := driver.sample()) is not None:
                 watch.answers(time.monotonic(), sample.requests, sample.errors)
             live = driver.look().instance_of(self.release.version)
             watch.health(live is not None and live.live and live.ready, "the new version does not answer.")
-        ctx.log(watch.sentence)
-        self._judge(ctx, [watch.verdict] if watch.verdict else [])
+        except PortalError as error:
+            watch.health(False, f"it could not be looked at. {error.message}")
 
     def _judge(self, ctx: StepContext, bad: list[str]) -> None:
         """Go back by failing, where the environment says so; else say that it is suspect and offer it."""
         if not bad:
             ctx.conclude(f"{self.release.version} is live.")
             return
-        for line in self.driver(ctx).logs(self.release.version):
-            ctx.log(line, stream="diagnosis")
+        self._show_log(ctx)
         ctx.remember(bad=bad, decided_at=timezone.now().isoformat())
         sentence = f"{self.release.version} failed its checks. {' '.join(bad)}"
         if self.settings.get("auto_rollback") and ctx.data.get("from_version"):
             raise DeploymentError(sentence)
         ctx.conclude(f"{sentence} It is live; roll back, or mend it.")
+
+    def _show_log(self, ctx: StepContext) -> None:
+        try:
+            for line in self.driver(ctx).logs(self.release.version):
+                ctx.log(line, stream="diagnosis")
+        except PortalError as error:
+            ctx.log(f"Its log could not be read: {error.message}")
 
     def drain(self, ctx: StepContext) -> None:
         self.drain_old(ctx)

@@ -14,7 +14,10 @@ import django
 if TYPE_CHECKING:
     from opsportal.bench.report import Figure
 
-PARTS = ("backup", "restore", "clicks", "lists", "incidents", "throughput")
+PARTS = ("backup", "restore", "clicks", "lists", "incidents", "throughput", "switching")
+LONG = {"switching"}
+"""Half an hour and more: measured only by name."""
+TINY_MB = 3.0
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -26,10 +29,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--operations", type=int, default=100_000, help="length of the lists (%(default)s)")
     parser.add_argument("--incidents", type=int, default=200_000, help="how many incidents (%(default)s)")
     parser.add_argument("--entries", type=int, default=10_000, help="length of one timeline (%(default)s)")
+    parser.add_argument("--switches", type=int, default=500, help="switches behind each proxy (%(default)s)")
     parser.add_argument("--only", choices=PARTS, action="append", help="measure only this; may be repeated")
     parser.add_argument("--json", type=Path, help="where to write every sample (DATA_DIR/bench.json)")
     wishes = parser.parse_args(argv)
-    counts = (wishes.rounds, wishes.clicks, wishes.operations, wishes.incidents, wishes.entries)
+    counts = (wishes.rounds, wishes.clicks, wishes.operations, wishes.incidents, wishes.entries, wishes.switches)
     if wishes.size_mb <= 0 or min(counts) < 1:
         parser.error("sizes and counts must be above zero")
     return wishes
@@ -42,10 +46,11 @@ def say(text: str) -> None:
 
 def run(wishes: argparse.Namespace) -> tuple[dict[str, Any], list[Figure]]:
     """Everything that was asked for: the circumstances and the figures."""
-    from opsportal.bench import backup, bare, clicks, incidents, lists, portal, restore, throughput
+    from opsportal.bench import backup, bare, clicks, going_back, incidents, lists, portal, restore, switching
+    from opsportal.bench import throughput as empty
     from opsportal.bench.server import Server
 
-    parts = set(wishes.only or PARTS)
+    parts = set(wishes.only or set(PARTS) - LONG)
     server = Server.from_environment()
     compress, compressor = bare.compressor(install=True)
     folder = Path(os.environ["DATA_DIR"]) / "bench-reference"
@@ -53,9 +58,14 @@ def run(wishes: argparse.Namespace) -> tuple[dict[str, Any], list[Figure]]:
     facts |= {"cores": len(os.sched_getaffinity(0)), "compressor": compressor, "rounds": wishes.rounds}
     figures: list[Figure] = []
     database = f"bench_{os.getpid()}"
-    say(f"Making a database of about {wishes.size_mb:g} MB ...")
+    size_mb = wishes.size_mb if parts - LONG else TINY_MB
     try:
-        facts["database_bytes"] = server.fill(database, wishes.size_mb)
+        if "switching" in parts:
+            say(f"Behind each proxy {wishes.switches} switches ...")
+            for proxy in switching.proxies(say):
+                figures += switching.figures(switching.measure(proxy, wishes.switches, say))
+        say(f"Making a database of about {size_mb:g} MB ...")
+        facts["database_bytes"] = server.fill(database, size_mb)
         with portal.Portal(server) as ours:
             place = portal.catalog(server, database)
             reference = bare.Bare(server, folder, compress)
@@ -83,7 +93,10 @@ def run(wishes: argparse.Namespace) -> tuple[dict[str, Any], list[Figure]]:
                 figures += incidents.figures(incidents.measure(ours, place, wishes.incidents, wishes.entries, rounds))
             if "throughput" in parts:
                 say("Empty operations ...")
-                figures += throughput.figures(*throughput.measure(wishes.clicks * 3))
+                figures += empty.figures(*empty.measure(wishes.clicks * 3))
+            if "switching" in parts:
+                say("Rollbacks by click ...")
+                figures += going_back.figures(going_back.measure(ours, place, wishes.clicks))
     finally:
         portal.close()
         for name in server.databases_like(f"{database}%"):

@@ -13,22 +13,21 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Figure:
-    """Samples of one thing and how they are summed up. `unit` "x" marks a ratio to the bare programs."""
+    """Samples of one thing and how they are summed up. `unit` "x" marks a ratio, "" a number of things."""
 
     name: str
     unit: str
     samples: Sequence[float]
     goal: float | None = None  # at most
-    statistic: str = "median"  # or max, p50, p95
+    statistic: str = "median"  # or max, p50, p95, p99
 
     @property
     def value(self) -> float:
         match self.statistic:
             case "max":
                 return max(self.samples)
-            case "p50" | "p95":
-                share = int(self.statistic[1:]) / 100
-                return sorted(self.samples)[max(0, math.ceil(share * len(self.samples)) - 1)]
+            case "p50" | "p95" | "p99":
+                return percentile(self.samples, int(self.statistic[1:]) / 100)
             case _:
                 return statistics.median(self.samples)
 
@@ -41,6 +40,11 @@ class Figure:
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "samples": list(self.samples), "value": self.value, "verdict": self.verdict}
+
+
+def percentile(samples: Sequence[float], share: float) -> float:
+    """The lowest of the samples that so large a share does not exceed."""
+    return sorted(samples)[max(0, math.ceil(share * len(samples)) - 1)]
 
 
 def ratio(name: str, portal: Sequence[float], reference: Sequence[float], goal: float | None = None) -> Figure:
@@ -72,8 +76,8 @@ def table(figures: Sequence[Figure]) -> str:
 
 
 def _number(value: float, unit: str) -> str:
-    digits = 0 if abs(value) >= 100 else 1 if unit == "MB" else 2 if abs(value) >= 1 or unit == "x" else 3
-    return f"{value:.{digits}f} {unit}"
+    digits = 0 if abs(value) >= 100 or not unit else 1 if unit == "MB" else 2 if abs(value) >= 1 or unit == "x" else 3
+    return f"{value:,.{digits}f} {unit}".strip()
 
 
 def write(path: Path, facts: dict[str, Any], figures: Sequence[Figure]) -> None:

@@ -17,3 +17,20 @@ if (place && triage) {
   place.addEventListener("change", show);
   show();
 }
+
+// Components are asked for only where the chosen service has some: both lists name the service alike.
+const parts = document.querySelector("#id_components");
+if (place && parts) {
+  const offer = () => {
+    const service = place.selectedOptions[0]?.parentElement.label;
+    let any = false;
+    for (const group of parts.querySelectorAll("optgroup")) {
+      group.hidden = group.label !== service;
+      any ||= !group.hidden;
+      for (const part of group.children) part.selected &&= !group.hidden;
+    }
+    parts.closest(".field").hidden = !any;
+  };
+  place.addEventListener("change", offer);
+  offer();
+}

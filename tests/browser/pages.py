@@ -96,6 +96,48 @@ def sign_in(page: Page, portal: Portal, role: str) -> None:
     page.wait_for_url(lambda url: "/login/" not in url)
 
 
+def deployment_pages(portal: Portal) -> dict[str, str]:
+    """Those of releases and deployments, as the operator sees them."""
+    one, home = portal.value, "/deployments"
+    live = one(
+        "SELECT l.id FROM deployments_livestate l JOIN catalog_environment e ON e.id = l.environment_id"
+        " WHERE e.kind = 'production' ORDER BY l.id LIMIT 1"
+    )
+    waiting = one("SELECT id FROM deployments_deployment WHERE state = 'waiting' ORDER BY id LIMIT 1")
+    done = one("SELECT id FROM deployments_deployment WHERE emergency AND state = 'live' ORDER BY id LIMIT 1")
+    back = one("SELECT id FROM deployments_deployment WHERE kind = 'rollback' ORDER BY id LIMIT 1")
+    release = one("SELECT id FROM deployments_release WHERE changes_schema ORDER BY id LIMIT 1")
+    change = one("SELECT id FROM deployments_configurationchange ORDER BY id LIMIT 1")
+    profile = one(
+        "SELECT p.id FROM deployments_deploymentprofile p JOIN deployments_livestate l"
+        " ON l.environment_id = p.environment_id WHERE l.id = %s",
+        live,
+    )
+    checklist = one("SELECT max(id) FROM deployments_checklisttemplate")
+    return {
+        "board": f"{home}/livestate/",
+        "live": f"{home}/livestate/{live}/",
+        "deploy": f"{home}/livestate/{live}/do/deploy/",
+        "roll-back": f"{home}/livestate/{live}/do/roll_back/",
+        "set": f"{home}/livestate/{live}/do/set/",
+        "clean-up-versions": f"{home}/livestate/{live}/do/clean_up/",
+        "list-deployments": f"{home}/deployment/",
+        "deployment-waiting": f"{home}/deployment/{waiting}/",
+        "deployment": f"{home}/deployment/{done}/",
+        "rollback": f"{home}/deployment/{back}/",
+        "list-releases": f"{home}/release/",
+        "release": f"{home}/release/{release}/",
+        "release-new": f"{home}/release/add/",
+        "attach-scan": f"{home}/release/{release}/do/attach_scan/",
+        "list-changes": f"{home}/configurationchange/",
+        "change": f"{home}/configurationchange/{change}/",
+        "calendar": f"{home}/calendar/",
+        "profile": f"{home}/deploymentprofile/{profile}/",
+        "checklist": f"{home}/checklisttemplate/{checklist}/",
+        "list-freezes": f"{home}/freezewindow/",
+    }
+
+
 def main_pages(portal: Portal) -> dict[str, str]:
     """Name -> path of what the operator sees. Objects are picked for having something to show."""
     one = portal.value
@@ -211,6 +253,7 @@ def main_pages(portal: Portal) -> dict[str, str]:
         "matrix": f"/contacts/escalationpolicy/{matrix}/",
         "matrix-edit": f"/contacts/escalationpolicy/{matrix}/edit/",
         "matrix-versions": f"/contacts/escalationpolicy/{matrix}/versions/",
+        **deployment_pages(portal),
         "settings": "/me/",
         "not-found": "/nothing/",
     }
@@ -221,6 +264,8 @@ def administrator_pages(portal: Portal) -> dict[str, str]:
     plan = portal.value("SELECT id FROM backups_plan WHERE name = 'ERP nightly'")
     task = portal.value("SELECT id FROM django_celery_beat_periodictask ORDER BY id LIMIT 1")
     service = portal.value("SELECT id FROM catalog_service ORDER BY id LIMIT 1")
+    profile = portal.value("SELECT id FROM deployments_deploymentprofile ORDER BY id LIMIT 1")
+    checklist = portal.value("SELECT id FROM deployments_checklisttemplate ORDER BY id LIMIT 1")
     return {
         "plan-edit": f"/backups/plan/{plan}/change/",
         "plan-add": "/backups/plan/add/",
@@ -228,6 +273,9 @@ def administrator_pages(portal: Portal) -> dict[str, str]:
         "first-service": "/backups/plan/first/",
         "service-edit": f"/catalog/service/{service}/change/",
         "confirm-key": "/survival/secondplace/1/do/confirm_key/",
+        "profile-edit": f"/deployments/deploymentprofile/{profile}/change/",
+        "profile-drivers": "/deployments/deploymentprofile/add/",
+        "checklist-edit": f"/deployments/checklisttemplate/{checklist}/change/",
         "list-beat": "/django_celery_beat/periodictask/",
         "beat-add": "/django_celery_beat/periodictask/add/",
         "beat-change": f"/django_celery_beat/periodictask/{task}/change/",

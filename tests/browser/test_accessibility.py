@@ -7,7 +7,7 @@ import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import expect
 
-from tests.browser.pages import SET_THEME, SIZES, THEMES, administrator_pages, main_pages
+from tests.browser.pages import SET_THEME, SIZES, THEMES, administrator_pages, deployment_pages, main_pages
 from tests.browser.steps import back_up, newest_archive, on_operation, watch_until
 
 RUN = """() => axe.run(document, {resultTypes: ["violations"]}).then((found) =>
@@ -77,7 +77,7 @@ def test_pages_of_an_administrator(portal, sign_in_as):
 def test_pages_before_and_outside_the_sign_in(portal, sign_in_as):
     found = tour(sign_in_as(), {"sign-in": "/login/"})
     refused = f"/backups/archive/{newest_archive(portal, 'erp')}/do/restore/"
-    found += tour(sign_in_as("manager"), {"forbidden": refused})
+    found += tour(sign_in_as("manager"), {"forbidden": refused, "live": deployment_pages(portal)["live"]})
     assert found == []
 
 

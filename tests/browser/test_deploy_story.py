@@ -1,16 +1,15 @@
-"""The newcomer's story in a real browser: a bad release is deployed, caught and taken back; the next one by hand."""
+"""The newcomer's story in a real browser: a bad release is caught, others are taken back by hand."""
 
 import json
-import re
 import time
 from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.deploying import answer, ask_for, environment, state_of
 from tests.browser.steps import END_LIMIT_MS, STATE, confirm, press, watch_until
-
-BOARD = "/deployments/livestate/"
+from tests.browser.test_incidents import declare
 
 
 @pytest.fixture
@@ -43,45 +42,6 @@ def wait_for_version(page: Page, erp: str, version: str, *, limit_s: float = 60)
         time.sleep(0.5)
 
 
-def environment(portal) -> str:
-    """Path of production's page on the board."""
-    row = portal.value(
-        "SELECT l.id FROM deployments_livestate l JOIN catalog_environment e ON e.id = l.environment_id"
-        " JOIN catalog_service s ON s.id = e.service_id WHERE s.slug = 'erp' AND e.slug = 'production'"
-    )
-    return f"{BOARD}{row}/"
-
-
-def ask_for(page: Page, portal, version: str) -> str:
-    """Ask for a release in production; the path of the deployment's page, which is shown."""
-    page.goto(environment(portal))
-    press(page, "deploy")
-    option = page.locator("#id_release option", has_text=version).first
-    page.select_option("#id_release", option.get_attribute("value"))
-    page.fill("#id_reason", "The shop has waited for it.")
-    confirm(page)
-    page.wait_for_url(re.compile(r"/deployments/deployment/\d+/$"))
-    return page.url.removeprefix(portal.address)
-
-
-def approve(page: Page, path: str) -> None:
-    page.goto(path)
-    press(page, "approve")
-    confirm(page)
-    page.wait_for_url(re.compile(r"/deployments/deployment/\d+/$"))
-
-
-def begin(page: Page, path: str) -> None:
-    page.goto(path)
-    press(page, "start")
-    confirm(page)
-    page.wait_for_url(re.compile(r"/deployments/deployment/\d+/$"))
-
-
-def state_of(portal, path: str) -> str:
-    return str(portal.value("SELECT state FROM deployments_deployment WHERE id = %s", int(path.split("/")[-2])))
-
-
 def test_a_bad_release_is_caught_and_traffic_goes_back(portal, browser, erp, operator, sign_in_as):
     with customer(browser) as shop:
         assert version_of(shop, erp) == "v1.4.0"
@@ -89,8 +49,8 @@ def test_a_bad_release_is_caught_and_traffic_goes_back(portal, browser, erp, ope
         expect(operator.locator(STATE)).to_have_text("Waiting")
         assert operator.locator("#do-start").count() == 0, "it waits for somebody else's word"
         assert operator.locator("#do-approve").count() == 0, "whoever asks does not approve"
-        approve(sign_in_as("approver"), path)
-        begin(operator, path)
+        answer(sign_in_as("approver"), portal, path, "approve")
+        answer(operator, portal, path, "start")
         wait_for_version(shop, erp, "v1.5.0")  # it was ready, so it got the traffic
         watch_until(operator, "Rolled back")
         assert version_of(shop, erp) == "v1.4.0"
@@ -106,15 +66,15 @@ def test_a_bad_release_is_caught_and_traffic_goes_back(portal, browser, erp, ope
         assert time.monotonic() < deadline, "no incident was opened"
         time.sleep(0.5)
     operator.goto(f"/incidents/incident/{found}/")
-    expect(operator.locator("body")).to_contain_text("v1.5.0")
+    expect(operator.locator(".suspects li").first).to_contain_text("v1.5.0 to Production")
 
 
 def test_a_release_that_somebody_does_not_like_is_taken_back_by_hand(portal, browser, erp, operator, sign_in_as):
     """While it is still watched. Its schema stays, and the release before goes on with it."""
     with customer(browser) as shop:
         path = ask_for(operator, portal, "v1.6.0")
-        approve(sign_in_as("approver"), path)
-        begin(operator, path)
+        answer(sign_in_as("approver"), portal, path, "approve")
+        answer(operator, portal, path, "start")
         wait_for_version(shop, erp, "v1.6.0")
         shop.click("tbody a >> nth=0")
         expect(shop.locator("main")).to_contain_text("Delivery wish")
@@ -135,3 +95,26 @@ def test_a_release_that_somebody_does_not_like_is_taken_back_by_hand(portal, bro
     operator.goto(environment(portal))
     expect(operator.locator("h1")).to_contain_text("ERP")
     expect(operator.locator(".headline-sentence")).to_contain_text("v1.4.0 is live")
+
+
+def test_an_incident_offers_to_take_back_what_is_likely_its_cause(portal, browser, erp, operator, sign_in_as):
+    path = ask_for(operator, portal, "v1.6.0")
+    answer(sign_in_as("approver"), portal, path, "approve")
+    answer(operator, portal, path, "start")
+    with customer(browser) as shop:
+        wait_for_version(shop, erp, "v1.6.0")
+        declare(operator, "Orders are shipped at the wrong time", "high")
+        likely = operator.locator(".suspects li").first
+        expect(likely).to_contain_text("v1.6.0 to Production")
+        likely.get_by_role("link", name="Roll back").click()
+        expect(operator.locator(".consequence")).to_contain_text("v1.6.0 is live in ERP · Production")
+        operator.fill("#id_reason", "The delivery wish is printed as the day of delivery.")
+        confirm(operator)
+        wait_for_version(shop, erp, "v1.4.0", limit_s=20)
+    operator.goto(path)
+    watch_until(operator, "Rolled back")
+    back = portal.rows(
+        "SELECT automatic, reason FROM deployments_deployment WHERE rollback_of_id = %s", int(path.split("/")[-2])
+    )
+    assert len(back) == 1 and not back[0][0]
+    assert "INC-" in back[0][1] and "day of delivery" in back[0][1]

@@ -1,4 +1,7 @@
-"""`python -m tests.chaos`: every case, or as many as fit into some minutes, and the counts at the end."""
+"""`python -m tests.chaos`: every case, or as many as fit into some minutes, and the counts at the end.
+
+A run of everything ends with the deployments, which `python -m tests.chaos.deployments` runs alone.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -37,7 +41,11 @@ def main() -> int:
     _report(outcomes)
     if options.json:
         Path(options.json).write_text(json.dumps([_plain(outcome) for outcome in outcomes]))
-    return 0 if all(outcome.good for outcome in outcomes) else 1
+    good = all(outcome.good for outcome in outcomes)
+    if not (options.short or options.minutes or options.only):
+        print(flush=True)
+        good = subprocess.call([sys.executable, "-m", "tests.chaos.deployments"]) == 0 and good
+    return 0 if good else 1
 
 
 def _options() -> argparse.Namespace:

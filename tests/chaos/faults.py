@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,6 +34,12 @@ class Fault:
     groups: list[int] = field(default_factory=list)
     number: int = 0
     weaken: bool = False  # switches the fence off in the worker it strikes: for the harness's own test
+    place: str = ""  # the folder of an environment, for what strikes there
+    into_s: float = 0.0  # how old a short program is when it is struck
+
+
+ACTIONS: dict[str, Callable[[Fault], None]] = {}
+"""What else can be done, by name; filled by whoever brings it."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,8 @@ class Faults:
             for pid in below(os.getpid()):
                 os.kill(pid, signal.SIGSTOP)
             os.killpg(0, signal.SIGSTOP)
+        elif fault.action in ACTIONS:
+            ACTIONS[fault.action](fault)
         for group in fault.groups:
             try:
                 os.killpg(group, signal.SIGKILL)

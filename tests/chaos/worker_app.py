@@ -24,6 +24,7 @@ from operations.lease import Lease  # noqa: E402
 from operations.models import Operation, OperationStep  # noqa: E402
 from tests.chaos import faults as points  # noqa: E402
 from tests.chaos import procedures as _registered  # noqa: E402, F401
+from tests.chaos.deployments import strikes as _more_actions  # noqa: E402, F401
 
 __all__ = ["app"]
 

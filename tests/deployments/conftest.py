@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -84,9 +85,10 @@ class Stage:
         return LiveState.objects.with_place().get(environment=self.production)
 
     def on_paper(self) -> dict[str, Any]:
-        import json
-
         return dict(json.loads((self.folder / "place.json").read_text()))
+
+    def put_on_paper(self, **values: Any) -> None:
+        (self.folder / "place.json").write_text(json.dumps({**self.on_paper(), **values}))
 
     def change(self, **values: Any) -> None:
         DeploymentProfile.objects.filter(pk=self.profile.pk).update(**values)

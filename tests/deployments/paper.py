@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from django import forms
 
-from deployments.drivers.base import Artefact, Check, Driver, Instance, Reality, Sample
+from deployments.drivers.base import Artefact, Check, Driver, Instance, PortHolder, Reality, Sample
 from deployments.exceptions import DeploymentError, Fenced, NotReady
 
 
@@ -26,6 +27,7 @@ class PaperDriver(Driver):
     sources = frozenset({"folder", "archive", "image", "git"})
     zero_downtime = True
     can_scale = True
+    can_free_ports = True
 
     acts: dict[str, Callable[[PaperDriver], None]] = {}
     """What happens at the beginning of a call, by its name: tests raise from there."""
@@ -67,6 +69,14 @@ class PaperDriver(Driver):
         self._called("sample")
         state = self.read()
         return Sample(state["requests"], state["errors"])
+
+    def port_holders(self) -> list[PortHolder]:
+        self._called("port_holders")
+        return [PortHolder(**each) for each in self.read().get("holders", [])]
+
+    def end_port_holder(self, holder: PortHolder) -> None:
+        self._called("end_port_holder")
+        self.write(holders=[each for each in self.read()["holders"] if each != asdict(holder)])
 
     def prepare(self, artefact: Artefact) -> None:
         self._called("prepare")

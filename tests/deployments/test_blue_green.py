@@ -14,16 +14,23 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
+from catalog.connectors import Connector
 from deployments.artefacts import checksum
-from deployments.drivers.agent.processes import alive
-from deployments.drivers.base import Artefact
+from deployments.drivers.agent.place import LOG_KEPT_BYTES, LOG_MOST_BYTES
+from deployments.drivers.agent.processes import alive, portals_unit
+from deployments.drivers.base import Artefact, Driver
 from deployments.exceptions import DeploymentError, Fenced, NotReady
+from operations.commands import Command, Result, run_checked
+from operations.masking import MASK
 from tests.deployments import grounds
 from tests.deployments.grounds import Ground, Seen
+from tests.sshd import running_sshd
 
 pytestmark = pytest.mark.xdist_group("slots")
 
@@ -97,6 +104,15 @@ def test_restart_goes_through_the_other_slot(ground: Ground) -> None:
     ]
 
 
+def test_a_restart_starts_what_has_ended(ground: Ground) -> None:
+    with pytest.raises(DeploymentError, match="Nothing is live here. Deploy a release first."):
+        ground.driver().restart()
+    ground.deploy("v1.0.0")
+    os.killpg(int(str(state(ground, "blue")["pid"])), signal.SIGKILL)
+    ground.driver().restart()
+    assert ground.driver().look().live == "v1.0.0"
+
+
 def test_stop_and_start(ground: Ground) -> None:
     ground.deploy("v1.0.0")
     driver = ground.driver()
@@ -166,6 +182,67 @@ def test_a_port_of_somebody_else_is_named(ground: Ground) -> None:
         assert not port.good
         assert f"Port {ground.settings['blue']} of the blue slot cannot be used" in port.sentence
         assert f"(process {os.getpid()})" in port.sentence
+
+
+def stranger(port: int, words: str = "") -> subprocess.Popen[bytes]:
+    """Somebody else's program on a port, once it listens there."""
+    program = (
+        f"import socket, time; {words or 'pass'}; s = socket.create_server(('127.0.0.1', {port})); print(flush=True)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", f"{program}; time.sleep(60)"], stdout=subprocess.PIPE)
+    assert process.stdout and process.stdout.readline()
+    return process
+
+
+@pytest.mark.parametrize("words", ["", "import signal; signal.signal(15, signal.SIG_IGN)"], ids=["polite", "deaf"])
+def test_somebody_elses_program_on_a_port_is_ended_and_no_other(ground: Ground, words: str) -> None:
+    ground.deploy("v1.0.0")
+    ground.deploy("v1.1.0")
+    driver = ground.driver()
+    assert driver.port_holders() == []  # its own programs are nobody else's
+    live = state(ground, "green")
+    driver.discard(Artefact("v1.0.0", "", ""))
+    process = stranger(ground.settings["blue"], words)
+    try:
+        (holder,) = driver.port_holders()
+        assert (holder.port, holder.pid, holder.user) == (ground.settings["blue"], process.pid, os.geteuid())
+        later = replace(holder, started=holder.started + 1)
+        driver.end_port_holder(later)  # that process has gone: nothing happens to the one that has its number
+        assert process.poll() is None
+        driver.end_port_holder(holder)
+        assert process.wait(5) in (-signal.SIGTERM, -signal.SIGKILL)
+        assert driver.port_holders() == []
+        driver.end_port_holder(holder)  # twice is no trouble
+    finally:
+        process.kill()
+        process.wait()
+    assert alive(live["pid"], live["start_time"])
+    ground.deploy("v1.2.0")
+
+
+def test_one_that_does_not_hold_the_port_any_more_is_left_alone(ground: Ground) -> None:
+    process = stranger(ground.settings["blue"])
+    try:
+        (holder,) = ground.driver().port_holders()
+        with pytest.raises(DeploymentError, match="does not hold port .* any more"):
+            ground.driver().end_port_holder(replace(holder, port=ground.settings["green"]))
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_log_that_is_too_long_begins_anew(ground: Ground) -> None:
+    ground.deploy("v1.0.0")
+    log = ground.root / "slots" / "blue" / "out.log"
+    with log.open("r+b") as file:
+        file.truncate(LOG_MOST_BYTES)
+        file.seek(0, os.SEEK_END)
+        file.write(b"\nthe last words\n")
+    ground.driver().look()
+    assert log.stat().st_size == 0
+    assert log.with_name("out.log.1").read_bytes().endswith(b"the last words\n")
+    assert log.with_name("out.log.1").stat().st_size == LOG_KEPT_BYTES
 
 
 def test_a_folder_that_cannot_be_written(ground: Ground) -> None:
@@ -239,6 +316,61 @@ def test_secrets_reach_the_program_and_nothing_else(ground: Ground) -> None:
     for file in ground.root.rglob("*"):
         assert not file.is_file() or secret not in file.read_text(errors="replace")
     assert secret not in str(ground.logged)
+
+
+def test_a_secret_that_the_program_prints_is_masked(ground: Ground) -> None:
+    folder = Path(ground.artefact("v1.0.0").source)
+    (folder / "app.py").write_text("import os; print('dsn', os.environ['DB_PASSWORD']); raise SystemExit(3)")
+    artefact = Artefact("v1.0.0", "folder", str(folder), checksum(folder))
+    driver = ground.driver(secrets={"DB_PASSWORD": "hunter2-hunter2"})
+    with pytest.raises(NotReady, match=r"Its last words: dsn \*\*\*"):
+        driver.prepare(artefact)
+        driver.wait_ready(artefact, 5)
+    assert driver.logs("v1.0.0") == [f"dsn {MASK}"]
+
+
+def test_what_would_end_with_the_portal_is_not_started() -> None:
+    unit = "opsportal-operations@operations.service"
+    assert portals_unit(f"0::/system.slice/system-opsportal\\x2doperations.slice/{unit}\n") == unit
+    for other in ("0::/\n", "0::/user.slice/user-1000.slice/session-3.scope\n", "0::/system.slice/ssh.service\n"):
+        assert portals_unit(other) == ""
+
+
+def test_an_access_log_that_cannot_be_read_is_said_before(ground: Ground) -> None:
+    ground.settings["access_log"] = str(ground.root / "nowhere.log")
+    (found,) = [each for each in ground.driver().preflight(ground.artefact("v1.0.0")) if each.name == "access log"]
+    assert not found.good and "cannot be read by user" in found.sentence
+
+
+@pytest.mark.needs("ssh", "sshd")
+def test_on_another_machine(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The agent is sent over SSH, secrets inside its request; programs stay when the connections end."""
+    commands: list[Command] = []
+
+    def run(command: Command, *, stdin: BinaryIO | None = None) -> Result:
+        commands.append(command)
+        return run_checked(command, stdin=stdin)
+
+    def deploy(version: str, connector: Connector) -> Driver:
+        driver = ground.driver(connector=connector, run=run, secrets={"DB_PASSWORD": "hunter2-hunter2"})
+        artefact = ground.artefact(version)
+        assert [check.sentence for check in driver.preflight(artefact) if not check.good] == []
+        driver.prepare(artefact)
+        driver.wait_ready(artefact, 10)
+        driver.switch(artefact)
+        driver.drain(artefact, 5)
+        return driver
+
+    with running_sshd(tmp_path_factory.mktemp("far") / "d") as sshd:
+        deploy("v1.0.0", sshd.connector())
+        driver = deploy("v1.1.0", sshd.connector())
+        assert driver.look().live == "v1.1.0"
+        driver.revert("v1.0.0")
+    reality = ground.driver().look()
+    assert reality.live == "v1.0.0" and all(each.ready for each in reality.instances)
+    live = state(ground, "blue")
+    assert b"hunter2-hunter2" in Path(f"/proc/{live['pid']}/environ").read_bytes()
+    assert commands and all("hunter2" not in f"{each.argv} {each.env} {each.shown()}" for each in commands)
 
 
 # -- fences and deaths -------------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def test_a_manager_presses_nothing(stage: Stage, rows: dict[str, Any]) -> None:
     client = browser(PersonFactory(role=Role.MANAGER))
     gate = rows["waiting"].gates.get(kind="manual")
     names = {
-        rows["live"]: ("deploy", "look", "roll_back", "restart", "set", "clean_up"),
+        rows["live"]: ("deploy", "look", "roll_back", "restart", "set", "free_port", "clean_up"),
         rows["waiting"]: ("start", "approve", "refuse", "withdraw", "roll_back", "review", f"confirm-{gate.pk}"),
         rows["release"]: ("withdraw", "attach_scan"),
     }
@@ -131,6 +131,27 @@ def test_a_restart_goes_back_only_where_that_is_asked_for_and_allowed(stage: Sta
     engine.run(ConfigurationChange.objects.get().operation_id or 0, "w1")
     press(olga, stage.live, "restart", reason="Hangs", or_roll_back="on")
     assert not ConfigurationChange.objects.order_by("pk")[1].or_rolls_back
+
+
+def test_a_port_is_freed_of_the_program_that_was_shown(stage: Stage, rows: dict[str, Any]) -> None:
+    """Also where it is another one by the time it is confirmed: then nothing is ended."""
+    olga = browser(stage.olga)
+    held = {"port": 8001, "pid": 12, "started": 99, "program": "python3", "user": 1000}
+    stage.put_on_paper(holders=[held, {**held, "port": 8002, "pid": 13}])
+    url = page_url(stage.live, "do", "free_port")
+    page = olga.get(url)
+    assert "python3 (process 12 of user 1000) on port 8001" in page.content.decode()
+    other = olga.post(
+        url, {"holder": "8001-12-100", "reason": "x", "request_key": page.context["request_key"]}
+    ).content.decode()
+    assert "not one of the available choices" in other and not ConfigurationChange.objects.exists()
+    press(olga, stage.live, "free_port", holder="8001-12-99", reason="Left over from a test")
+    change = ConfigurationChange.objects.get()
+    assert str(change) == "Free a port python3 (process 12 of user 1000) on port 8001"
+    engine.run(change.operation_id or 0, "w1")
+    assert [each["pid"] for each in stage.on_paper()["holders"]] == [13]
+    manager = browser(PersonFactory(role=Role.MANAGER))
+    assert manager.post(url, {"holder": "8002-13-99", "reason": "x"}).status_code == 403
 
 
 def test_whoever_asked_is_not_offered_to_approve(stage: Stage, rows: dict[str, Any]) -> None:

@@ -7,14 +7,18 @@ from datetime import timedelta
 
 import pytest
 
+from backups.models import Archive
+from deployments import duties, recording
 from deployments.actions import requesting, rollback
 from deployments.drivers.base import Check
 from deployments.exceptions import DeploymentError, Fenced
 from deployments.models import Deployment, LiveState
+from deployments.procedures.base import TrafficProcedure
 from operations import control, engine
 from operations.models import Event, Operation
 from tests.deployments.conftest import Stage
 from tests.deployments.paper import PaperDriver
+from tests.factories import ArchiveFactory
 from tests.operations.conftest import expire
 from tests.operations.samples import Died
 
@@ -111,6 +115,57 @@ def test_a_quiet_watch_ends_well(stage: Stage, paper: type[PaperDriver]) -> None
     assert stage.deploy("v1.0.0").state == State.LIVE
 
 
+def cannot_be_looked_at(paper: type[PaperDriver]) -> None:
+    """From the switch on the host does not answer."""
+    look = fails("The host does not answer.")
+    paper.acts["switched"] = lambda driver: paper.acts.update(look=look, drain=look, sample=look)
+
+
+def test_a_release_that_cannot_be_looked_at_stays_where_going_back_is_only_offered(
+    stage: Stage, paper: type[PaperDriver]
+) -> None:
+    stage.deploy("v1.0.0")
+    cannot_be_looked_at(paper)
+    done = stage.deploy("v1.1.0")
+    assert done.state == State.SUSPECT
+    assert "The checks could not be made: The host does not answer." in done.message
+    assert stage.on_paper()["live"] == "v1.1.0"
+
+
+def test_a_rollback_does_not_go_forth_again_because_a_look_fails(stage: Stage, paper: type[PaperDriver]) -> None:
+    stage.deploy("v1.0.0")
+    stage.deploy("v1.1.0")
+    cannot_be_looked_at(paper)
+    done = stage.carry_out(rollback.request_rollback(stage.production, by=stage.olga, reason="Orders fail"))
+    assert done.state == State.SUSPECT
+    assert stage.on_paper()["live"] == "v1.0.0"
+    assert stage.live.release and stage.live.release.version == "v1.0.0"
+
+
+def test_a_drain_that_cannot_be_seen_takes_nothing_back(stage: Stage, paper: type[PaperDriver]) -> None:
+    stage.deploy("v1.0.0")
+    paper.acts["drain"] = fails("The host does not answer.")
+    stage.change(auto_rollback=True)
+    assert stage.deploy("v1.1.0").state == State.LIVE
+    assert stage.on_paper()["live"] == "v1.1.0"
+
+
+def test_a_watch_that_sees_nothing_three_times_decides(stage: Stage, paper: type[PaperDriver]) -> None:
+    stage.deploy("v1.0.0")
+    stage.change(auto_rollback=True, watch_for=timedelta(seconds=30))
+    looks: list[PaperDriver] = []
+
+    def no_answer(driver: PaperDriver) -> None:
+        looks.append(driver)
+        raise DeploymentError("The host does not answer.")
+
+    paper.acts["sample"] = no_answer
+    bad = stage.deploy("v1.1.0")
+    assert bad.state == State.ROLLED_BACK
+    assert "it could not be looked at. The host does not answer." in bad.message
+    assert len(looks) == 1 + 3
+
+
 def test_a_rollback_goes_to_the_release_before(stage: Stage) -> None:
     stage.deploy("v1.0.0")
     stage.deploy("v1.1.0")
@@ -140,6 +195,8 @@ def test_rolling_back_what_is_under_way_stops_it(stage: Stage, paper: type[Paper
 
     def click(driver: PaperDriver) -> None:
         paper.acts.pop("sample")
+        with pytest.raises(DeploymentError, match="is under way; rolling back now stops it"):
+            rollback.request_rollback(stage.production, by=stage.olga, reason="Looks wrong", restores=True)
         given = rollback.request_rollback(stage.production, by=stage.olga, reason="Looks wrong")
         assert given.pk == row.pk
 
@@ -173,6 +230,30 @@ def test_after_a_death_one_whole_state(stage: Stage, paper: type[PaperDriver], s
         assert stage.on_paper()["running"] == ["v1.0.0"]
 
 
+@pytest.mark.parametrize("lasts", [False, True])
+def test_a_row_that_could_not_be_ended_is_ended_later(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, lasts: bool
+) -> None:
+    """Else no deployment could begin any more: one is under way at a time."""
+
+    def broken(*args: object) -> None:
+        raise RuntimeError("Nobody expected this.")
+
+    row = requesting.start(stage.ask("v1.0.0"), by=stage.olga)
+    with monkeypatch.context() as trouble:
+        trouble.setattr(TrafficProcedure, "_end_state", broken)
+        row = stage.carry_out(row)
+        assert (row.state, stage.operation(row).state) == (State.VERIFYING, "errored")
+        if lasts:
+            assert duties.settle() == 1
+    assert duties.settle() == (not lasts)
+    row.refresh_from_db()
+    assert row.state == State.SUSPECT
+    assert "Nobody expected this." in row.message
+    assert duties.settle() == 0
+    assert stage.deploy("v1.1.0").state == State.LIVE
+
+
 def test_a_lost_worker_cannot_switch_any_more(stage: Stage, paper: type[PaperDriver]) -> None:
     stage.deploy("v1.0.0")
     row = requesting.start(stage.ask("v1.1.0"), by=stage.olga)
@@ -197,3 +278,18 @@ def test_a_cancelled_deployment_that_never_began(stage: Stage) -> None:
     assert done.state == State.CANCELLED
     assert Operation.objects.get(pk=row.operation_id).state == "cancelled"
     assert not LiveState.objects.filter(release__isnull=False).exists()
+
+
+def test_a_pinned_backup_is_let_go_when_nobody_would_go_back_behind_it(stage: Stage) -> None:
+    """One that somebody keeps for a reason of their own stays kept."""
+    rows = {}
+    own = ArchiveFactory(keep=True)
+    for version, archive in (("v1.0.0", ArchiveFactory()), ("v1.1.0", own), ("v1.2.0", ArchiveFactory())):
+        rows[version] = stage.deploy(version)
+        recording.pin(rows[version], archive)
+    assert Archive.objects.filter(keep=True).count() == 2  # that of v1.0.0 was let go when v1.2.0 went live
+    stage.deploy("v1.3.0")
+    rows["v1.0.0"].refresh_from_db()
+    kept = {rows[version].pk: Deployment.objects.get(pk=rows[version].pk).archive for version in rows}
+    assert [each.keep for each in kept.values() if each] == [False, True, True]
+    assert rows["v1.0.0"].archive_id and not rows["v1.0.0"].pinned

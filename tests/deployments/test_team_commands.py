@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from deployments.models import Deployment, LiveState
+from deployments.team_commands import filled
 from operations.models import LogLine, Operation, OperationStep
 from tests.deployments.conftest import Stage
 
@@ -48,3 +49,9 @@ def test_a_command_that_is_not_there_says_so(stage: Stage, monkeypatch: pytest.M
     failed = stage.deploy("v1.0.0")
     assert failed.state == Deployment.State.FAILED
     assert "/nonexistent/migrate could not be started: No such file or directory." in failed.message
+
+
+def test_words_are_filled_in_anywhere_and_once() -> None:
+    values = {"{version}": "v1", "{address}": "127.0.0.1:80", "{source}": "/srv/{version}"}
+    words = ["http://{address}/", "{source}", "{other}", "{version}-{version}"]
+    assert [filled(word, values) for word in words] == ["http://127.0.0.1:80/", "/srv/{version}", "{other}", "v1-v1"]

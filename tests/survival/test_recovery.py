@@ -306,6 +306,7 @@ def test_your_own_postgresql_and_without_age(done, settings, places, transaction
         " opsportal": f" {database}",
         "=opsportal": f"={database}",
         ".venv/bin/python": sys.executable,
+        "survival/after_recovery.sql": str(CHECKOUT / "survival" / "after_recovery.sql"),
     }
 
     def real(text: str) -> str:
@@ -328,6 +329,9 @@ def test_your_own_postgresql_and_without_age(done, settings, places, transaction
         with psycopg.connect(url) as session:
             assert session.execute("SELECT username FROM core_user").fetchall() == [("olga",)]
             assert session.execute("SELECT count(*) FROM operations_operation").fetchone()[0] >= 1
+            following = session.execute("SELECT nextval(pg_get_serial_sequence('operations_operation', 'id'))")
+            highest = session.execute("SELECT max(id) FROM operations_operation")
+            assert following.fetchone()[0] > highest.fetchone()[0] + 1_000_000
         manifest = json.loads((tmp_path / "portal" / "manifest.json").read_text())
         assert manifest["format"] == 1
     finally:

@@ -5,10 +5,14 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import stat
+import time
 
 from deployments.drivers.agent.files import Trouble, checksum_of, read_json, size_of, write_whole
+from deployments.drivers.agent.place import END_WITHIN_S
+from deployments.drivers.agent.processes import alive, name_of, owner_of_port, portals_unit, stat_of
 
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 MARGIN_BYTES = 50 * 1024 * 1024
@@ -35,10 +39,22 @@ def preflight(place, wish):
     free = shutil.disk_usage(folder).free
     enough = free > need * 2 + MARGIN_BYTES
     disk = check("disk", enough, f"{free // 1048576} MiB are free in {folder}.", "Free some space there.")
-    found = [permissions_check(folder), artefact, disk, *place.port_checks()]
+    found = [life_check(), permissions_check(folder), artefact, disk, *place.port_checks()]
     if wish.get("proxy_address"):
         found.append(proxy_check(wish["proxy_address"]))
+    if wish.get("access_log"):
+        found.append(log_check(wish["access_log"]))
     return {"checks": found}
+
+
+def life_check():
+    """Whether what is started here goes on when the portal is started again."""
+    unit = ""
+    with contextlib.suppress(OSError), open("/proc/self/cgroup") as file:
+        unit = portals_unit(file.read())
+    sentence = f"The program would be part of {unit} and end with it." if unit else "The program outlives the portal."
+    fix = "Choose a host for this environment that is reached over SSH, also where it is this one."
+    return check("lifetime", not unit, sentence, fix)
 
 
 def permissions_check(folder):
@@ -82,8 +98,19 @@ def proxy_check(proxy):
         return check("proxy", False, f"The proxy does not answer at {proxy} ({error}).", "Start it first.")
 
 
+def log_check(path):
+    who = f"user {os.geteuid()}"
+    try:
+        with open(path, "rb"):
+            return check("access log", True, f"{path} can be read by {who}.")
+    except OSError as error:
+        sentence = f"The access log {path} cannot be read by {who} ({error.strerror})."
+        return check("access log", False, sentence, "Errors are counted in it: let that user read it, or name none.")
+
+
 def seen(place, slot, live):
     """One slot as it is now. `live`: the proxy goes there."""
+    place.cap_log(slot)
     known, runs = place.state(slot), place.runs(slot)
     good, ms, wrong = place.ask(slot) if runs else (False, None, "")
     return {
@@ -129,6 +156,38 @@ def cleanup(place, wish):
                 os.unlink(place.path("releases", f"{each['name']}.json"))
             shutil.rmtree(place.path("releases", each["name"]))
     return {"found": found}
+
+
+def holders(place, wish):
+    """Programs of others that listen where the slots are to listen."""
+    found = []
+    for slot in () if place.by_socket else place.slots:
+        port = place.configured(slot)
+        pid = owner_of_port(port) if port else None
+        known = stat_of(pid) if pid and pid not in place.mine() else None
+        if known is not None:
+            who = {"program": name_of(pid), "user": os.stat(f"/proc/{pid}").st_uid}
+            found.append({"port": port, "pid": pid, "started": known[2], **who})
+    return {"found": found}
+
+
+def end_holder(place, wish):
+    """End one of them: it is asked to, then made to. One that has gone meanwhile is no trouble."""
+    holder = wish["holder"]
+    with place.changing():
+        if holder not in holders(place, wish)["found"]:
+            if alive(holder["pid"], holder["started"]):
+                raise Trouble(f"Process {holder['pid']} does not hold port {holder['port']} any more. Look again.")
+            return {}
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(holder["pid"], number)
+            give_up = time.monotonic() + END_WITHIN_S
+            while alive(holder["pid"], holder["started"]) and time.monotonic() < give_up:
+                time.sleep(0.02)
+    if alive(holder["pid"], holder["started"]):
+        raise Trouble(f"{holder['program']} (process {holder['pid']}) does not end. End it by hand.")
+    return {}
 
 
 def logs(place, wish):

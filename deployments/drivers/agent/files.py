@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import stat
-import tarfile
-import zipfile
 
 
 class Trouble(Exception):
@@ -88,6 +86,9 @@ def copy_folder(source, target):
 
 def unpack(source, target):
     """A tar (plain or compressed) or zip. Only files and folders, only below the target."""
+    import tarfile  # here, for every other request would wait for them to load
+    import zipfile
+
     os.makedirs(target)
     if zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as archive:

@@ -8,6 +8,7 @@ from deployments.drivers.agent.place import PROBE_S, Place
 
 SLOTS = ("blue", "green")
 SLICE_S = 0.8
+PAUSE_S = 0.1
 
 
 class Pair(Place):
@@ -48,7 +49,7 @@ class Pair(Place):
 
 
 def look(place, wish):
-    """Both slots, what is live, what could be made live. Changes nothing."""
+    """Both slots, what is live, what could be made live. Changes nothing but logs that are too long."""
     live = place.live()
     slots = [seen(place, slot, slot == live) for slot in SLOTS]
     version, sentence = "", "Nothing is live."
@@ -111,9 +112,15 @@ def switch(place, wish):
 
 
 def drain(place, wish):
-    """How many connections the slots that are not live still serve; the caller asks again."""
-    live = place.live()
-    return {"left": sum(place.in_flight(slot) for slot in SLOTS if slot != live and place.runs(slot))}
+    """How many connections the slots that are not live still serve. Waits for less than a second; the caller asks
+    again."""
+    until = time.monotonic() + min(SLICE_S, wish["within_s"])
+    while True:
+        live = place.live()
+        left = sum(place.in_flight(slot) for slot in SLOTS if slot != live and place.runs(slot))
+        if not left or time.monotonic() > until:
+            return {"left": left}
+        time.sleep(PAUSE_S)
 
 
 def discard(place, wish):

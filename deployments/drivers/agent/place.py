@@ -3,22 +3,25 @@
 import contextlib
 import errno
 import fcntl
-import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import time
 
 from deployments.drivers.agent.files import Trouble, checksum_of, copy_folder, read_json, unpack, write_whole
-from deployments.drivers.agent.processes import alive, become, connections, owner_of_port, reap, session_of
+from deployments.drivers.agent.processes import alive, become, connections, name_of, owner_of_port, reap, session_of
 
 LOCK_WITHIN_S = 20.0
 END_WITHIN_S = 15.0
 PROBE_S = 2.0
 LOG_TAIL_BYTES = 64 * 1024
+LOG_MOST_BYTES = 64 * 1024 * 1024
+LOG_KEPT_BYTES = 1024 * 1024
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
+STATUS = re.compile(rb"HTTP/\d\.\d (\d{3})\b")
 CONNECTED = ("02", "03")  # in /proc/net/unix: not yet accepted, accepted
 
 
@@ -97,24 +100,16 @@ class Place:
 
     def ask(self, slot, timeout_s=PROBE_S):
         """One health check: (good, milliseconds, what was wrong)."""
-        began = time.monotonic()
-        connection = http.client.HTTPConnection("localhost", timeout=timeout_s)
+        began, address = time.monotonic(), self.address(slot)
         try:
-            address = self.address(slot)
-            if isinstance(address, str):
-                connection.sock = socket.socket(socket.AF_UNIX)
-                connection.sock.settimeout(timeout_s)
-                connection.sock.connect(address)
-            else:
-                connection.sock = socket.create_connection(("127.0.0.1", address), timeout_s)
-            connection.request("GET", self.wish.get("ready_path") or "/", headers={"Connection": "close"})
-            answer = connection.getresponse()
-            answer.read(65536)
-            wrong = "" if answer.status < 400 else f"it answered with {answer.status}"
-        except (OSError, http.client.HTTPException) as error:
-            wrong = f"it does not answer ({getattr(error, 'strerror', None) or error or type(error).__name__})"
-        finally:
-            connection.close()
+            by_path = isinstance(address, str)
+            with socket.socket(socket.AF_UNIX if by_path else socket.AF_INET) as connection:
+                connection.settimeout(timeout_s)
+                connection.connect(address if by_path else ("127.0.0.1", address))
+                status = status_of(connection, self.wish.get("ready_path") or "/")
+            wrong = "" if status < 400 else f"it answered with {status}"
+        except OSError as error:
+            wrong = f"it does not answer ({error.strerror or error or type(error).__name__})"
         return not wrong, (time.monotonic() - began) * 1000, wrong
 
     # -- artefacts -----------------------------------------------------------------------------------------------------
@@ -232,9 +227,14 @@ class Place:
                 who = owner_of_port(port)
                 raise Trouble(
                     f"Port {port} of {self.called(slot)} cannot be used ({error.strerror})"
-                    + (f": {who} has it." if who else ".")
+                    + (f": {name_of(who)} (process {who}) has it." if who else ".")
                     + " End that program, or choose another port."
                 ) from None
+
+    def mine(self):
+        """Processes that this place started."""
+        known = (self.state(slot) for slot in self.slots)
+        return {pid for each in known if each.get("pid") for pid in session_of(each["pid"], each.get("start_time"))}
 
     def last_lines(self, slot, count):
         try:
@@ -245,6 +245,18 @@ class Place:
         except OSError:
             return []
         return [line for line in lines if line.strip()][-count:]
+
+    def cap_log(self, slot):
+        """A log that has become too long begins anew; its end stays in `out.log.1`. The program writes on, for it
+        appends."""
+        log = self.path("slots", slot, "out.log")
+        with contextlib.suppress(OSError), open(log, "r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size > LOG_MOST_BYTES:
+                file.seek(size - LOG_KEPT_BYTES)
+                with open(f"{log}.1", "wb") as kept:
+                    kept.write(file.read(LOG_KEPT_BYTES))
+                file.truncate(0)
 
     def name_in(self, file, address):
         """The proxy reads in this file where to go from now on."""
@@ -276,6 +288,18 @@ class Place:
                 rows = [line.rstrip("\n").split(None, 7) for line in file]
             return sum(len(row) == 8 and row[7] == address and row[5] in CONNECTED for row in rows)
         return sum(row[3] == "01" and int(row[1].rpartition(":")[2], 16) == address for row in connections())
+
+
+def status_of(connection, path):
+    """The status code that a GET is answered with. The standard library's client takes longer to load than all else
+    that an agent does, and this is done while users are served."""
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    with connection.makefile("rb") as answer:
+        found = STATUS.match(answer.readline(1024))
+        if found is None:
+            raise OSError("no answer in HTTP")
+        answer.read(65536)
+    return int(found[1])
 
 
 def written(address):

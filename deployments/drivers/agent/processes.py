@@ -23,6 +23,15 @@ def alive(pid, started):
     return found is not None and found[0] not in "ZX" and found[2] == started
 
 
+def portals_unit(cgroup):
+    """The portal's unit of systemd in which a process runs, by the text of its `/proc/<pid>/cgroup`; empty: none.
+
+    What it starts ends with it (KillMode=mixed).
+    """
+    name = cgroup.strip().rpartition("/")[2]
+    return name if name.startswith("opsportal-") and name.endswith(".service") else ""
+
+
 def session_of(leader, started):
     """Processes of the session that the leader began. None at all when its id belongs to somebody else by now."""
     found = stat_of(leader)
@@ -38,7 +47,7 @@ def session_of(leader, started):
 
 
 def owner_of_port(port):
-    """The process that listens on a port, as “nginx (process 12)”; empty when it cannot be seen."""
+    """Who listens on a port: its process id, None when it cannot be seen."""
     inodes = {row[9] for row in connections() if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port}
     for name in os.listdir("/proc"):
         if not name.isdigit():
@@ -47,11 +56,19 @@ def owner_of_port(port):
             for fd in os.listdir(f"/proc/{name}/fd"):
                 target = os.readlink(f"/proc/{name}/fd/{fd}")
                 if target.startswith("socket:[") and target[8:-1] in inodes:
-                    with open(f"/proc/{name}/comm") as file:
-                        return f"{file.read().strip()} (process {name})"
+                    return int(name)
         except OSError:
             continue
-    return ""
+    return None
+
+
+def name_of(pid):
+    """The program's name, as the kernel knows it; empty: there is none."""
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def connections():
@@ -70,6 +87,7 @@ def become(argv, environment, folder, log, state, record):
     """In the child: a session of its own, the record, the program. Never returns."""
     try:
         os.setsid()
+        os.umask(0o022)  # the portal's own is stricter, and no program expects that
         os.chdir(folder)
         nothing = os.open(os.devnull, os.O_RDONLY)
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)

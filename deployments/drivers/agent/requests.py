@@ -6,7 +6,15 @@ import sys
 from deployments.drivers.agent import common, pair, rolling
 from deployments.drivers.agent.files import Trouble
 
-SHARED = (common.preflight, common.leftovers, common.cleanup, common.logs, common.sample)
+SHARED = (
+    common.preflight,
+    common.leftovers,
+    common.cleanup,
+    common.logs,
+    common.sample,
+    common.holders,
+    common.end_holder,
+)
 PAIR = (pair.look, pair.prepare, pair.ready, pair.switch, pair.drain, pair.discard, pair.start, pair.stop)
 ROLLING = (rolling.look, rolling.begin, rolling.advance, rolling.discard, rolling.rest, rolling.stop)
 PLACES = {"blue_green": (pair.Pair, PAIR + SHARED), "rolling": (rolling.Instances, ROLLING + SHARED)}

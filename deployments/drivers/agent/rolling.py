@@ -236,7 +236,7 @@ class Walk:
 
 
 def look(place, wish):
-    """Every instance, and how whole it all is. Changes nothing."""
+    """Every instance, and how whole it all is. Changes nothing but logs that are too long."""
     serving, live, listed = place.serving(), place.live(), set(place.listed().values())
     slots = [seen(place, slot, slot in listed) for slot in place.known()]
     for each in slots:
