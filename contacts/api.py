@@ -89,7 +89,7 @@ def _escalation(row: Escalation) -> dict[str, Any]:
         **{name: getattr(row, name) for name in names},
         "service": row.service.slug if row.service else None,
         "severity": row.severity_words,
-        "rank": row.severity_rank,
+        "rank": row.severity_rank if row.severity_words else None,  # of a discreet one nobody reads either
         "acknowledged_by": str(by) if by is not None else None,
     }
 

@@ -22,6 +22,7 @@ from contacts.ladder import Ladder, Outcome, State, begin_round, ladders_of, lat
 from contacts.models import Escalation, StepRun
 from contacts.news import ESCALATION_EXHAUSTED, ESCALATION_STEP
 from contacts.paging import Book, Told
+from core.templatetags.portal import human_duration
 from operations import duties
 from operations.events import News
 
@@ -36,12 +37,13 @@ AGAIN_AFTER = timedelta(seconds=15)
 REACHED_NOBODY = "A step of this escalation reached nobody. Mend the escalation matrix or the on-call schedule."
 SAVE = """
     UPDATE contacts_escalation AS row
-    SET state = new.state, round = new.round, round_at = new.round_at, position = new.position, due_at = new.due_at
-    FROM unnest(%s::bigint[], %s::text[], %s::int[], %s::timestamptz[], %s::int[], %s::timestamptz[])
-        AS new (id, state, round, round_at, position, due_at)
+    SET state = new.state, round = new.round, round_at = new.round_at, position = new.position, due_at = new.due_at,
+        again_at = new.again_at
+    FROM unnest(%s::bigint[], %s::text[], %s::int[], %s::timestamptz[], %s::int[], %s::timestamptz[], %s::timestamptz[])
+        AS new (id, state, round, round_at, position, due_at, again_at)
     WHERE row.id = new.id
 """
-FIELDS = ("state", "round", "round_at", "position", "due_at")
+FIELDS = ("state", "round", "round_at", "position", "due_at", "again_at")
 
 
 def climb_due(limit: int = 200, *, now: datetime | None = None) -> int:
@@ -195,8 +197,38 @@ def _exhaust(row: Escalation, ladder: Ladder, book: Book) -> None:
     """Nobody has answered, and nobody is left to be told."""
     sentence = _why_exhausted(row, ladder, book)
     row.state, row.due_at = State.EXHAUSTED, None
+    row.round_at, row.again_at = book.at, book.at + ladder.pause
     paging.tell_fallback(row, book, key=f"exhausted:{row.round}", reason=sentence)
     book.news.append(News(ESCALATION_EXHAUSTED, f"{row.title}. {sentence}", row, news_of(row, sentence)))
+
+
+def tell_again(now: datetime | None = None) -> int:
+    """Whom nobody has answered in spite of the fallback: the fallback and the administrators are paged again, after the
+    pause of the row, and then each time it has lasted twice as long. Returns how many were told of."""
+    now = now or timezone.now()
+    late = Escalation.objects.filter(state=State.EXHAUSTED, again_at__lte=now).order_by("again_at")
+    told = 0
+    for pk in list(late.values_list("pk", flat=True)[:AT_ONCE]):
+        with transaction.atomic():
+            row = late.filter(pk=pk).select_for_update(skip_locked=True, no_key=True).first()
+            if row is None or _held([row]):
+                continue
+            _tell_again(row, now)
+            told += 1
+    return told
+
+
+def _tell_again(row: Escalation, now: datetime) -> None:
+    """`round_at` is when the ladder ended."""
+    assert row.again_at is not None
+    lasted = now - row.round_at
+    sentence = f"Still nobody has answered, {human_duration(round(lasted.total_seconds()))} after the ladder ended."
+    with Book(now) as book:
+        key = f"unanswered:{row.round}:{row.again_at:%Y%m%d%H%M%S}"
+        paging.tell_fallback(row, book, key=key, reason=sentence, administrators=True)
+        book.news.append(News(ESCALATION_EXHAUSTED, f"{row.title}. {sentence}", row, news_of(row, sentence)))
+    row.again_at = now + lasted
+    row.save(update_fields=["again_at"])
 
 
 def _why_exhausted(row: Escalation, ladder: Ladder, book: Book) -> str:
@@ -224,3 +256,4 @@ def news_of(row: Escalation, sentence: str, *, actor: str = "", **more: Any) -> 
 
 
 duties.declare("escalation", lambda: EVERY_S, lambda: climb_due())
+duties.declare("unanswered", lambda: AGAIN_AFTER.total_seconds(), lambda: tell_again())

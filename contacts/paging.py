@@ -123,8 +123,11 @@ def _page(row: Escalation, ladder: Ladder, step: Step, contact: Contact, book: B
     )
 
 
-def tell_fallback(row: Escalation, book: Book, *, key: str, reason: str, urgency: str = PAGE) -> None:
-    """Tell whom the matrix named for what reaches nobody; every administrator where it named nobody who is there."""
+def tell_fallback(
+    row: Escalation, book: Book, *, key: str, reason: str, urgency: str = PAGE, administrators: bool = False
+) -> None:
+    """Tell whom the matrix named for what reaches nobody; every administrator where it named nobody who is there, or
+    where they are to hear of it as well."""
     message = {
         "subject": subject_of(row),
         "body": f"{reason}\n\n{body_of(row, None, book)}",
@@ -132,9 +135,10 @@ def tell_fallback(row: Escalation, book: Book, *, key: str, reason: str, urgency
         "urgency": urgency,
     }
     key = f"escalation:{row.pk}:{key}"
-    if row.fallback is not None and row.fallback.active:
+    there = row.fallback is not None and row.fallback.active
+    if row.fallback is not None and there:
         notifying.notify_contact(row.fallback, key=key, escalation=row, **message)
-    else:
+    if administrators or not there:
         notifying.notify_administrators(key=key, escalation=row, **message)
 
 

@@ -6,7 +6,7 @@ none that a message can be sent to; and channels that somebody has to tell by ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -68,6 +68,15 @@ def why_not(contact: Contact, at: datetime, sendable: frozenset[str]) -> str:
     if contact.business_hours and not business_time.is_open(contact.business_hours, at):
         return "is outside business hours"
     return ""
+
+
+def out_of_reach(contacts: Iterable[Contact], at: datetime) -> dict[int, str]:
+    """Of these, who cannot be told at `at`, by number, and why."""
+    people = list({contact.pk: contact for contact in contacts}.values())
+    prefetch_related_objects(people, "ways", "business_hours__openings", "business_hours__holidays")
+    sendable = sendable_kinds()
+    reasons = {contact.pk: why_not(contact, at, sendable) for contact in people}
+    return {pk: why for pk, why in reasons.items() if why}
 
 
 def _channel(target: Target, at: datetime, sendable: frozenset[str]) -> Reached:

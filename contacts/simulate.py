@@ -9,7 +9,7 @@ from catalog.models import Severity
 from contacts import policy, reach
 from contacts.ladder import ladder_of
 from contacts.matrix import ways_in_words
-from contacts.models import Contact, PolicyVersion, Rule, Step, Way
+from contacts.models import Contact, PolicyVersion, Rule, Step
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def simulate(version: PolicyVersion, at: datetime, severity: Severity | None, si
         moment = clock or at
         found = [reach.resolve(target, moment, sendable) for target in step.targets.all()]
         nobody = not any(each.contacts or each.channels or each.queues for each in found)
-        lines = [_line(each, step) for each in found]
+        lines = [_line(each, step, sendable) for each in found]
         queued = not nobody and not any(each.contacts or each.channels for each in found)
         steps.append(Heard(position + 1, clock, lines, nobody, early, queued))
     if steps and steps[-1].waits_in_queue:
@@ -62,14 +62,24 @@ def simulate(version: PolicyVersion, at: datetime, severity: Severity | None, si
     return Simulation(rule, steps, end, last + ladder.pause if last is not None else None)
 
 
-def _line(found: reach.Reached, step: Step) -> str:
-    ways = [_ways(contact, step) for contact in found.contacts]
+def _line(found: reach.Reached, step: Step, sendable: frozenset[str]) -> str:
+    ways = [_ways(contact, step, sendable) for contact in found.contacts]
     said = "; ".join(dict.fromkeys(way for way in ways if way))
     return f"{found.words}, {said}" if said else found.words
 
 
-def _ways(contact: Contact, step: Step) -> str:
-    if step.channels:
-        return ways_in_words(step.channels)
-    first = next((way for way in contact.ways.all() if way.address), None)
-    return ways_in_words([Way.Kind(first.kind)]) if first is not None else ""
+def _ways(contact: Contact, step: Step, sendable: frozenset[str]) -> str:
+    """By which ways it would really go: one that was asked for and cannot be used is made up for by another."""
+    kinds = [way.kind for way in contact.ways.all() if way.address]
+    able = [kind for kind in kinds if kind in sendable]
+    if not able:
+        return ""
+    asked = list(step.channels) or able[:1]
+    goes = dict.fromkeys(kind if kind in able else able[0] for kind in asked)
+    missing = {kind: _why_missing(kind, kinds) for kind in asked if kind not in able}
+    notes = [f"not {ways_in_words([kind])}: {why}" for kind, why in missing.items()]
+    return ways_in_words(goes) + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _why_missing(kind: str, kinds: list[str]) -> str:
+    return "no provider is switched on for it" if kind in kinds else "no address for it"

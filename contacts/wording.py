@@ -13,7 +13,7 @@ from core.links import list_url
 from core.words import counted
 
 SMS_LENGTH = 160
-MOST_ITEMS = 40
+MOST_ITEMS = 40  # in full; of more, each is a line
 BODY_LENGTH = 4000
 
 
@@ -27,7 +27,7 @@ def absolute(url: str) -> str:
 def message_of(notifications: Sequence[Notification]) -> Message:
     """One message that says them all; the first is the one that is written down as sent."""
     lead, count = notifications[0], len(notifications)
-    items = tuple(_item(each) for each in notifications[:MOST_ITEMS])
+    items = tuple(_item(each, full=index < MOST_ITEMS) for index, each in enumerate(notifications))
     urgent = any(each.urgency == Notification.Urgency.PAGE for each in notifications)
     if count == 1:
         subject, short = lead.subject, lead.subject
@@ -40,7 +40,7 @@ def message_of(notifications: Sequence[Notification]) -> Message:
     return Message(
         reference=f"notification-{lead.pk}",
         subject=subject,
-        text=_text(items, count),
+        text=_text(items),
         short=_cut(short, SMS_LENGTH),
         link=link,
         urgent=urgent,
@@ -48,21 +48,27 @@ def message_of(notifications: Sequence[Notification]) -> Message:
     )
 
 
-def _item(notification: Notification) -> Item:
+def _item(notification: Notification, *, full: bool) -> Item:
     return Item(
         subject=notification.subject,
-        body=_cut(notification.body, BODY_LENGTH),
+        body=_cut(notification.body, BODY_LENGTH) if full else "",
         url=absolute(notification.url),
         answer_url=answer.link_for(notification),
     )
 
 
-def _text(items: Sequence[Item], count: int) -> str:
-    """The body for email and chat."""
-    blocks = [_block(item, heading=count > 1) for item in items]
-    if count > len(items):
-        blocks.append(f"And {counted(count - len(items), 'more message')}, which the portal lists.")
+def _text(items: Sequence[Item]) -> str:
+    """The body for email and chat. Of many messages the later ones are a line each: none is left out."""
+    blocks = [_block(item, heading=len(items) > 1) for item in items[:MOST_ITEMS]]
+    if rest := items[MOST_ITEMS:]:
+        said = f"And {counted(len(rest), 'more message')}, in short; the portal has them in full:"
+        blocks.append("\n".join([said, *map(_line, rest)]))
     return "\n\n----\n\n".join(blocks)
+
+
+def _line(item: Item) -> str:
+    link = f" (acknowledge: {item.answer_url})" if item.answer_url else f" ({item.url})" if item.url else ""
+    return f"- {item.subject}{link}"
 
 
 def _block(item: Item, *, heading: bool) -> str:

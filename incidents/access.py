@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.contrib.auth import get_user_model
+from django.db.models import Q, QuerySet
+
 from contacts.models import Contact
 from incidents.models import Assignment, Incident, IncidentRole
 
@@ -13,6 +16,9 @@ if TYPE_CHECKING:
     from backups.models import Archive, Plan, Restore
     from catalog.models import DatabaseTarget
     from core.models import User
+
+WORK = "incidents.respond_incident"
+_RIGHTS = "django.contrib.auth.backends.ModelBackend"  # the one that knows who has a permission
 
 
 def may_see(user: User | AnonymousUser, incident: Incident) -> bool:
@@ -25,10 +31,9 @@ def may_see(user: User | AnonymousUser, incident: Incident) -> bool:
 
 
 def may_work(user: User | AnonymousUser, incident: Incident) -> bool:
-    """Acknowledge, note, move on, resolve: responders, and whoever has a role in it."""
-    if not may_see(user, incident):
-        return False
-    return user.has_perm("incidents.respond_incident") or bool(roles_of(user, incident)) or is_solo(user, incident)
+    """Acknowledge, note, move on, resolve: those whose role in the portal is to respond. A role in the incident alone
+    does not let anybody act: it says who does what among them."""
+    return may_see(user, incident) and user.has_perm(WORK)
 
 
 def may_command(user: User | AnonymousUser, incident: Incident) -> bool:
@@ -38,7 +43,25 @@ def may_command(user: User | AnonymousUser, incident: Incident) -> bool:
         return False
     if user.has_perm("incidents.command_incident"):
         return True
+    if not user.has_perm(WORK):
+        return False
     return IncidentRole.COMMANDER in roles_of(user, incident) or is_solo(user, incident)
+
+
+def may_have_role(contact: Contact) -> bool:
+    """Whoever has an account needs the right to work on incidents. One without an account is called by the others and
+    starts nothing here."""
+    return contact.user is None or contact.user.has_perm(WORK)
+
+
+def who_may_have_roles() -> QuerySet[Contact]:
+    """As `may_have_role` says, for lists to choose from."""
+    return Contact.objects.active().filter(Q(user=None) | Q(user__in=who_may_work().values("pk")))
+
+
+def who_may_work() -> QuerySet[User]:
+    """Accounts with the right to work on incidents."""
+    return get_user_model().objects.with_perm(WORK, backend=_RIGHTS)
 
 
 def may_restore_from(user: User | AnonymousUser, incident: Incident) -> bool:
@@ -110,7 +133,7 @@ def may_publish(user: User | AnonymousUser, incident: Incident) -> bool:
 
 def is_solo(user: User | AnonymousUser, incident: Incident) -> bool:
     """Declared it and works alone on it."""
-    return incident.solo and is_declarer(user, incident)
+    return incident.solo and is_declarer(user, incident) and user.has_perm(WORK)
 
 
 def roles_of(user: User | AnonymousUser, incident: Incident) -> set[str]:

@@ -72,9 +72,8 @@ def _severity_context(request: HttpRequest, incident: Incident) -> dict[str, Any
 
 def _close_context(request: HttpRequest, incident: Incident) -> dict[str, Any]:
     """Every gate, with who ticked it; and what else is missing."""
-    profile = gates.profile_of(incident)
     ticks = {tick.text: tick for tick in incident.ticks.filter(gate=True).select_related("by")}
-    asked = [] if incident.merged_into_id or profile is None else profile.gates
+    asked = [] if incident.merged_into_id else gates.asked(incident, gates.profile_of(incident))
     missing = gates.missing_gates(incident)
     return {
         "gates": [{"text": text, "tick": ticks.get(text)} for text in asked],
@@ -179,7 +178,9 @@ ACTS: list[Act] = [
         "stage",
         "Change the stage …",
         SEE,
-        run=lambda request, incident, data, key: work.move_to_stage(incident, data["stage"], by=signed_in(request)),
+        run=lambda request, incident, data, key: work.move_to_stage(
+            incident, data["stage"], by=signed_in(request), seen=data["seen"]
+        ),
         form=StageForm,
         form_kwargs=_of,
         consequence="The time box of the new stage begins now.",

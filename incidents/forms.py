@@ -13,6 +13,7 @@ from contacts.actions import escalation as escalations
 from contacts.models import Contact, Escalation, Step
 from core.forms import DateTimeLocalInput
 from core.templatetags.portal import human_duration
+from incidents import access
 from incidents.actions import evidence, work
 from incidents.exceptions import IncidentError
 from incidents.models import Incident, IncidentRole, Stage
@@ -34,6 +35,12 @@ def place_choices(severities: list[Severity], services: list[Service]) -> list[A
     return [*groups, ("Anything else", [(NO_SERVICE, "No service in particular")])]
 
 
+def components_by_service(parts: list[Component]) -> list[Any]:
+    """A group for each service. A service without components has none, and nothing is asked of it."""
+    groups = groupby(parts, lambda part: part.environment.service)
+    return [(str(service), [(part.pk, str(part)) for part in rows]) for service, rows in groups]
+
+
 class DeclareForm(forms.Form):
     """Two questions; what is folded away can be said later as well."""
 
@@ -53,7 +60,9 @@ class DeclareForm(forms.Form):
     )
     environment = forms.ModelChoiceField(Environment.objects.none(), required=False, empty_label="Not said")
     components = forms.ModelMultipleChoiceField(
-        Component.objects.none(), required=False, help_text="Affected parts. Hold Ctrl to choose several."
+        Component.objects.none(),
+        required=False,
+        help_text="Affected parts, if known. Hold Ctrl to choose several.",
     )
     description = forms.CharField(required=False, max_length=10_000, widget=forms.Textarea(attrs={"rows": 3}))
     started_at = forms.DateTimeField(
@@ -79,7 +88,13 @@ class DeclareForm(forms.Form):
         self.severities = list(Severity.objects.select_related("service").order_by("service__name", "rank"))
         self.fields["place"].choices = place_choices(self.severities, self.services)  # type: ignore[attr-defined]
         self.fields["environment"].queryset = Environment.objects.named()  # type: ignore[attr-defined]
-        self.fields["components"].queryset = Component.objects.named()  # type: ignore[attr-defined]
+        parts = list(Component.objects.named().order_by("environment__service__name", "name"))
+        if parts:
+            field: Any = self.fields["components"]
+            field.queryset = Component.objects.named()
+            field.choices = components_by_service(parts)
+        else:
+            del self.fields["components"]
 
     def clean(self) -> dict[str, Any]:
         """Adds `service` and `severity` as the chosen place says."""
@@ -96,7 +111,7 @@ class DeclareForm(forms.Form):
 
     @property
     def folded(self) -> list[forms.BoundField]:
-        return [self[name] for name in self.FOLDED]
+        return [self[name] for name in self.FOLDED if name in self.fields]
 
     @property
     def is_unfolded(self) -> bool:
@@ -167,7 +182,10 @@ class SituationForm(forms.Form):
 
 
 class StageForm(forms.Form):
+    """It carries the stage and the state it was made in: what has moved meanwhile is looked at again first."""
+
     stage = forms.ChoiceField()
+    seen = forms.CharField(required=False, widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, incident: Incident, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -177,6 +195,15 @@ class StageForm(forms.Form):
         field.choices = [(str(stage.pk), f"{stage.name} ({stage.get_core_state_display()})") for stage in self.stages]
         following = next((stage for stage in self.stages if now and stage.order > now.order), None)
         self.initial["stage"] = str(following.pk) if following else ""
+        self.incident, self.initial["seen"] = incident, work.place_of(incident)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        now = work.place_of(self.incident)
+        if cleaned.get("seen") != now:
+            self.data: Any = {**dict(self.data.items()), self.add_prefix("seen"): now}
+            raise forms.ValidationError(work.moved_meanwhile(self.incident))
+        return cleaned
 
     def clean_stage(self) -> Stage:
         return next(stage for stage in self.stages if str(stage.pk) == self.cleaned_data["stage"])
@@ -190,7 +217,7 @@ class AssignForm(forms.Form):
     def __init__(self, *args: Any, incident: Incident, role: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name in ("primary", "backup"):
-            self.fields[name].queryset = Contact.objects.active()  # type: ignore[attr-defined]
+            self.fields[name].queryset = access.who_may_have_roles()  # type: ignore[attr-defined]
         held = {each.role: each for each in incident.assignments.all()}
         role = role if role in IncidentRole.values else IncidentRole.COMMANDER.value
         self.initial["role"] = role

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django import forms
 from django.db.models import Q, QuerySet
 from django.utils.html import format_html, format_html_join
+from django.utils.timezone import localtime
 
 from contacts.models import Channel, Contact
 from core.forms import DateInput, DateTimeLocalInput
 from incidents import updates
+from incidents.actions import review as reviews
 from incidents.actions.updates import LONGEST
 from incidents.models import ActionItem, Audience, Incident, MessageTemplate, PublicStatus, Review
 
@@ -81,6 +84,8 @@ def initial_for(incident: Incident, template: MessageTemplate | None) -> dict[st
     audience = Audience(template.audience) if template else Audience.INTERNAL
     usual = USUAL[audience]
     status = (template and template.public_status) or incident.public_status or PublicStatus.INVESTIGATING
+    if incident.is_ended:
+        status = PublicStatus.RESOLVED
     return {
         "template": template,
         "audience": audience.value,
@@ -128,7 +133,13 @@ def placeholder_help() -> str:
 
 
 class ReviewForm(forms.ModelForm):
-    """The prose and the follow-up of a review; figures and times come from the incident."""
+    """The prose and the follow-up of a review; figures and times come from the incident.
+
+    It carries the version it was made from and what stood in it then, so that two who write at once lose nothing:
+    whoever saves second is refused and shown both texts.
+    """
+
+    made_from = forms.IntegerField(required=False, widget=forms.HiddenInput)
 
     class Meta:
         model = Review
@@ -163,6 +174,72 @@ class ReviewForm(forms.ModelForm):
         for name in ("attendees", "owner"):
             if name in fields:
                 fields[name].queryset = Contact.objects.active()
+        for field in fields.values():
+            field.show_hidden_initial = True
+        if "made_from" in fields:
+            fields["made_from"].show_hidden_initial = False
+            self.initial["made_from"] = self.instance.version
+
+    def clean(self) -> dict[str, Any]:
+        """Refuses what was made from an older version. Called in the transaction that saves: the row stays locked."""
+        cleaned = super().clean() or self.cleaned_data
+        now = reviews.locked(self.instance)
+        if now.state == Review.State.PUBLISHED:
+            raise forms.ValidationError(
+                "This review was published since you opened it. What you wrote stands below and is not saved. Take it "
+                "back to a draft in another window, then save again."
+            )
+        if cleaned.get("made_from") == now.version:
+            return cleaned
+        mine = set(self.changed_data)
+        self.data: Any = self.data.copy()
+        clashes = [name for name in self.fields if name != "made_from" and self._meets(name, now, mine=name in mine)]
+        self.data[self.add_prefix("made_from")] = now.version
+        advice = (
+            "Where both of you wrote, both texts are shown: put them together, then save again."
+            if clashes
+            else "They wrote elsewhere than you did, and it is taken over. Look at it, then save again."
+        )
+        self.add_error(
+            None,
+            "Somebody else has changed this review since you opened it. What you wrote stands below and is not saved "
+            f"yet. {advice}",
+        )
+        return self.cleaned_data
+
+    def _meets(self, name: str, now: Review, *, mine: bool) -> bool:
+        """Brings what the others wrote into the form. Returns whether both have written, and not the same."""
+        field: Any = self.fields[name]
+        stands = forms.model_to_dict(now, [name])[name]
+        initial = self.add_initial_prefix(name)
+        if not _differs(field, stands, field.hidden_widget().value_from_datadict(self.data, {}, initial)):
+            return False
+        self._show(initial, field.prepare_value(stands))
+        if not mine:
+            self._show(self.add_prefix(name), field.prepare_value(stands))
+            return False
+        if not _differs(field, stands, self[name].data):
+            return False
+        self.add_error(name, format_html('Now it says: <div class="message-text">{}</div>', _in_words(now, name)))
+        return True
+
+    def _show(self, key: str, value: Any) -> None:
+        self.data.setlist(key, value if isinstance(value, list) else ["" if value is None else value])
+
+
+def _differs(field: Any, stands: Any, given: Any) -> bool:
+    if isinstance(stands, str):
+        return not reviews.same(stands, given or "")
+    return bool(field.has_changed(stands, given))
+
+
+def _in_words(review: Review, name: str) -> str:
+    if name == "attendees":
+        return ", ".join(contact.name for contact in review.attendees.all()) or "nobody"
+    value = getattr(review, name)
+    if isinstance(value, datetime):
+        return f"{localtime(value):%Y-%m-%d %H:%M %Z}"
+    return str(value or "nothing")
 
 
 class ActionItemForm(forms.ModelForm):

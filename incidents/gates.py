@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from incidents import access
 from incidents.models import Incident, IncidentProfile, Review
+
+# The gate of what somebody worked on alone, where there is somebody else.
+LOOKED_AT = "Somebody else has looked at what was done alone"
 
 
 def profile_of(incident: Incident) -> IncidentProfile | None:
@@ -19,13 +23,21 @@ def missing_gates(incident: Incident) -> list[str]:
     if incident.merged_into_id:
         return []
     profile = profile_of(incident)
-    if profile is None:
-        return []
     ticked = set(incident.ticks.filter(gate=True).values_list("text", flat=True))
-    missing = [text for text in profile.gates if text not in ticked]
-    if needs_review(incident, profile) and not _is_published(incident):
+    missing = [text for text in asked(incident, profile) if text not in ticked]
+    if profile is not None and needs_review(incident, profile) and not _is_published(incident):
         missing.append("The review is published")
     return missing
+
+
+def asked(incident: Incident, profile: IncidentProfile | None) -> list[str]:
+    """What people confirm, in the order of the profile; last that another has looked at what was done alone."""
+    own = list(profile.gates) if profile is not None else []
+    return [*own, LOOKED_AT] if incident.solo_review and _is_another_there(incident) else own
+
+
+def _is_another_there(incident: Incident) -> bool:
+    return any(pk != incident.declared_by_id for pk in access.who_may_work().values_list("pk", flat=True)[:2])
 
 
 def needs_review(incident: Incident, profile: IncidentProfile) -> bool:

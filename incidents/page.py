@@ -17,7 +17,7 @@ from backups.models import Restore
 from contacts.models import Contact, Escalation, StepRun
 from core.links import page_url
 from core.templatetags.portal import human_duration
-from incidents import gates, shown
+from incidents import access, gates, shown
 from incidents.actions import work
 from incidents.models import (
     ActionItem,
@@ -219,6 +219,18 @@ def _stage(name: str, index: int, at: int, limit_s: float | None) -> dict[str, A
     return {"name": name, "place": place, "number": index + 1, "limit": limit}
 
 
+def closers_of(incident: Incident) -> str:
+    """Who may close it, where that is what comes next."""
+    if incident.state != CoreState.RESOLVED:
+        return ""
+    named = [contact.name for contact in access.commanders_of(incident)]
+    if incident.solo and incident.declared_by and incident.declared_by.display_name not in named:
+        named.append(incident.declared_by.display_name)
+    who = f"Its commander ({', '.join(named)}) or an administrator" if named else "An administrator"
+    more = "" if named else " Whoever takes the role of commander may as well."
+    return f"{who} closes it.{more}"
+
+
 def checklist_of(incident: Any) -> list[dict[str, Any]]:
     """What is to be done in this stage, with what was ticked."""
     texts = work.checklist(incident.stage) if incident.stage else []
@@ -228,9 +240,10 @@ def checklist_of(incident: Any) -> list[dict[str, Any]]:
 
 def gates_of(incident: Any) -> list[dict[str, Any]]:
     """What must be done before it is closed, once that is what comes next."""
-    profile = gates.profile_of(incident) if incident.state == CoreState.RESOLVED else None
+    if incident.state != CoreState.RESOLVED:
+        return []
     ticked = {tick["text"] for tick in incident.page_ticks if tick["gate"]}
-    return [{"text": text, "done": text in ticked} for text in profile.gates] if profile else []
+    return [{"text": text, "done": text in ticked} for text in gates.asked(incident, gates.profile_of(incident))]
 
 
 def clocks_of(incident: Any) -> list[dict[str, Any]]:

@@ -365,6 +365,7 @@ def csv_rows(month: Month, service: Service | None, user: User) -> Iterator[list
     yield [
         *("Number", "Title", "Service", "Severity", "Rank", "State", "Confidential", "Declared", "Acknowledged"),
         *("Resolved", "Time to acknowledge (s)", "Time to recover (s)", "Response due", "Response met"),
+        *("State code", "Severity code"),
     ]
     for row in seen_by(in_month(month, service), user).order_by("pk").iterator(chunk_size=500):
         met = measures.response_met(row)
@@ -383,4 +384,6 @@ def csv_rows(month: Month, service: Service | None, user: User) -> Iterator[list
             measures.time_to_resolve(row),
             row.response_due_at,
             "not set" if row.response_due_at is None else {True: "yes", False: "no", None: "open"}[met],
+            row.state,
+            row.severity.code if row.severity else "",
         ]

@@ -59,10 +59,49 @@ def moment(at: datetime | None, zone: ZoneInfo) -> str:
 
 def draft_for(incident: Incident) -> Review:
     """The review of the incident; a draft from its record if there is none yet. What was written stays."""
-    review, made = Review.objects.get_or_create(incident=incident, defaults=draft_values(incident))
+    values = draft_values(incident)
+    review, made = Review.objects.get_or_create(incident=incident, defaults=values | {"drafted": kept(values)})
     if made:
         review.attendees.set(attendees_of(incident))
     return review
+
+
+def kept(values: dict[str, object]) -> dict[str, str]:
+    """The texts of a draft, to tell later what people wrote from what the portal did."""
+    return {name: value for name, value in values.items() if isinstance(value, str)}
+
+
+def bring_up_to_date(review: Review) -> tuple[list[str], list[str]]:
+    """Write anew what the portal had drafted, since the record says something else now. The row is not saved.
+
+    What people wrote stays: a field they changed is left alone, but for a drafted text that still stands within it.
+    Returns the fields that are new, and those that people wrote and the record would now tell otherwise.
+    """
+    new, left = [], []
+    values = draft_values(review.incident)
+    for name, text in kept(values).items():
+        before, now = plain(review.drafted.get(name, "")), plain(getattr(review, name))
+        if plain(text) in (before, now):
+            continue
+        if now == before:
+            setattr(review, name, text)
+            new.append(name)
+        elif before and before in now:
+            again = now.replace(before, text)
+            setattr(review, name, again[:200] if name == "title" else again)
+            new.append(name)
+        else:
+            left.append(name)
+    if review.owner is None and values["owner"] is not None:
+        review.owner = _owner(review.incident)
+        new.append("owner")
+    review.drafted = kept(values)
+    return new, left
+
+
+def plain(text: str) -> str:
+    """As it is compared: browsers send other line ends, and forms take blanks away."""
+    return text.replace("\r\n", "\n").strip()
 
 
 def draft_values(incident: Incident) -> dict[str, object]:
@@ -192,14 +231,14 @@ def _facts(incident: Incident, zone: ZoneInfo) -> list[tuple[str, str]]:
 
 def marks_of(incident: Incident) -> list[tuple[str, datetime | None]]:
     """The five moments that a report names."""
-    first = dict(
-        incident.timeline.filter(kind__in=(Kind.ROOT_CAUSE, Kind.FIX)).order_by("kind", "-at").values_list("kind", "at")
-    )
+    said = list(incident.timeline.filter(kind__in=(Kind.ROOT_CAUSE, Kind.FIX)).values_list("kind", "at"))
+    found = min((at for kind, at in said if kind == Kind.ROOT_CAUSE), default=None)
+    fixed = max((at for kind, at in said if kind == Kind.FIX), default=None)  # the first one may not have held
     return [
         ("Detected", incident.declared_at),
         ("Initial response", incident.acknowledged_at),
-        ("Root cause identified", first.get(Kind.ROOT_CAUSE)),
-        ("Resolution implemented", first.get(Kind.FIX) or incident.mitigated_at),
+        ("Root cause identified", found),
+        ("Resolution implemented", fixed or incident.mitigated_at),
         ("Service restored", incident.resolved_at),
     ]
 
@@ -261,23 +300,47 @@ def markdown(review: Review) -> str:
     """The report as one file: facts, timeline, cause, impact, resolution, lessons, actions, follow-up."""
     data = sheet(review)
     parts = [
-        f"# {review.title}",
+        f"# {inline(review.title)}",
         _bullets(data.facts),
-        *_section("Summary", review.summary),
+        *_section("Summary", prose(review.summary)),
         *_section("Timeline", _bullets((label, data.moment(at)) for label, at in data.marks)),
-        "\n".join(f"- {data.moment(e.at)}: {' '.join(current_text(e).split())} ({e.actor})" for e in data.excerpt),
-        *_section("Root cause analysis", review.root_cause),
+        "\n".join(f"- {data.moment(e.at)}: {inline(current_text(e))} ({inline(e.actor)})" for e in data.excerpt),
+        *_section("Root cause analysis", prose(review.root_cause)),
         *_section("Impact", _bullets(data.impact)),
-        review.impact.strip(),
+        prose(review.impact),
         *_section("Times", _bullets(data.times)),
-        "\n".join(f"- Restore of {sentence}" for sentence in data.restores),
-        *_section("Resolution steps", review.resolution),
-        *_section("Lessons learned", review.lessons),
+        "\n".join(f"- Restore of {inline(sentence)}" for sentence in data.restores),
+        *_section("Resolution steps", prose(review.resolution)),
+        *_section("Lessons learned", prose(review.lessons)),
         *_section("Action items", "\n".join(_task(item) for item in data.actions)),
-        *_section("Evidence", "\n".join(f"- {each.name} (SHA-256 {each.sha256})" for each in data.evidence)),
+        *_section("Evidence", "\n".join(f"- {inline(each.name)} (SHA-256 {each.sha256})" for each in data.evidence)),
         *_section("Follow-up", _bullets(follow_up(data))),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+# What means something anywhere in Markdown; an underline inside a word does not. What does so only where a line begins
+# is left to those who write simple lists.
+_MARKS = re.compile(r"[\\`*\[\]<>|~&]|(?<!\w)_|_(?!\w)")
+_BEGINS = re.compile(r"^[ \t]*(?:(?=[#+=])|(?=-(?! +[^\s-])))")
+
+
+def prose(text: str) -> str:
+    """What people wrote, so that it reads as they wrote it and is no part of the document's own form."""
+    return "\n".join(_escaped(line) for line in plain(text).split("\n"))
+
+
+def inline(text: str) -> str:
+    """The same on one line, where the line has begun already or its first mark would count."""
+    return _escaped(" ".join(text.split()))
+
+
+def _escaped(line: str) -> str:
+    line = _MARKS.sub(r"\\\g<0>", line.rstrip())
+    begun = _BEGINS.match(line)
+    if begun and begun.end() < len(line):
+        return f"\\{line[begun.end() :]}"
+    return line.lstrip() if line.startswith(("    ", "\t")) else line
 
 
 def follow_up(data: Sheet) -> list[tuple[str, str]]:
@@ -299,12 +362,15 @@ def _section(title: str, text: str) -> list[str]:
 
 
 def _bullets(rows: Iterable[tuple[str, str]]) -> str:
-    return "\n".join(f"- **{label}**: {value}" for label, value in rows)
+    return "\n".join(f"- **{label}**: {inline(value)}" for label, value in rows)
 
 
 def _task(item: ActionItem) -> str:
-    more = [f"owner {item.owner.name}" if item.owner else "no owner", f"due {item.due_on}" if item.due_on else ""]
-    return f"- [{'x' if item.done_at else ' '}] {item.text} ({', '.join(part for part in more if part)})"
+    more = [
+        f"owner {inline(item.owner.name)}" if item.owner else "no owner",
+        f"due {item.due_on}" if item.due_on else "",
+    ]
+    return f"- [{'x' if item.done_at else ' '}] {inline(item.text)} ({', '.join(part for part in more if part)})"
 
 
 def search(reviews: QuerySet[Review], words: str) -> QuerySet[Review]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, models
+from django.db import InterfaceError, OperationalError, models, transaction
 from django.db.models import Exists, OuterRef, Prefetch, Q
 from django.utils import timezone
 
@@ -145,6 +145,16 @@ def read(now: datetime | None = None) -> Snapshot:
     )
 
 
+def say_resolved(row: Incident) -> str:
+    """It is over inside, so the public does not read otherwise. Not saved. Returns what they read until now, or ""."""
+    if not row.public or row.public_status == PublicStatus.RESOLVED:
+        return ""
+    before = str(PublicStatus(row.public_status or PublicStatus.INVESTIGATING).label)
+    row.public_status = PublicStatus.RESOLVED
+    transaction.on_commit(lately.forget)
+    return before
+
+
 def _incidents(since: datetime) -> Iterable[Incident]:
     told = Update.objects.filter(audience=Audience.PUBLIC)
     recent = Exists(told.filter(incident=OuterRef("pk"), at__gte=since))
@@ -152,7 +162,7 @@ def _incidents(since: datetime) -> Iterable[Incident]:
     return (
         Incident.objects.filter(public=True, confidential=False)
         .filter(Q(recent) | running)
-        .only("pk", "public_title", "public_status", "state", "rank", "declared_at")
+        .only("pk", "public_title", "public_status", "state", "rank", "declared_at", "resolved_at")
         .prefetch_related(
             Prefetch("updates", queryset=told.only("pk", "incident_id", "at", "public_status", "text"), to_attr="told"),
             Prefetch("components", queryset=_public_components(), to_attr="shown_components"),
@@ -179,7 +189,9 @@ def _disturbance(row: Any) -> Disturbance:
         words=words,
         started_at=first,
         last_at=last,
-        ended_at=last if over else None,
+        ended_at=(last if words and words[0].status == PublicStatus.RESOLVED.label else row.resolved_at or last)
+        if over
+        else None,
     )
 
 

@@ -60,7 +60,8 @@ def suspects(incident: Incident) -> list[Suspect]:
     deployments = (
         Deployment.objects.with_place()
         .select_related("environment__live")
-        .filter(environment__service=incident.service_id, switched_at__range=(since, until))
+        # Going back by itself is the remedy, not the cause.
+        .filter(environment__service=incident.service_id, switched_at__range=(since, until), automatic=False)
         .order_by("-switched_at")[:MOST]
     )
     changes = (
@@ -113,7 +114,10 @@ def _of_deployment(row: Deployment, incident: Incident, words: set[str], compone
     if named := _named(words, f"{row.release.notes} {row.reason}"):
         points *= NAMED
         reasons.append(f"It is about {', '.join(named[:3])}")
-    if row.state == Deployment.State.ROLLED_BACK and row.ended_at is not None and row.ended_at < incident.started_at:
+    if row.release.version in incident.title:
+        points *= NAMED
+        reasons.append("The incident names it")
+    elif row.state == Deployment.State.ROLLED_BACK and row.ended_at is not None and row.ended_at < incident.started_at:
         points *= TAKEN_BACK
         reasons.append("It had been taken back before")
     live = getattr(row.environment, "live", None)

@@ -27,9 +27,9 @@ PLACEHOLDERS: dict[str, tuple[str, bool]] = {
     "users": ("Number of users affected", True),
     "impact": ("Impact that was ticked; in an internal text also in words", True),
     "eta": ("When it is expected to be over", True),
-    "time": ("Time of day now, as 14:05", True),
+    "time": ("Time of day now with its zone, as 14:05 CET", True),
     "date": ("Day now, as 2026-01-31", True),
-    "since": ("Time of day when it began, as 14:05; with the day if that was another", True),
+    "since": ("Time of day when it began, as 14:05 CET; with the day if that was another", True),
     "duration": ("How long it has lasted", True),
     "number": ("Number of the incident", False),
     "severity": ("Severity, code and name", False),
@@ -94,7 +94,7 @@ def placeholders(incident: Incident, *, public: bool = False) -> dict[str, str]:
         "service": incident.service.name if incident.service else "The service",
         "users": "an unknown number of" if incident.users_affected is None else f"{incident.users_affected:,}",
         "eta": incident.eta or "not known yet",
-        "time": f"{now:%H:%M}",
+        "time": f"{now:%H:%M %Z}",
         "date": f"{now:%Y-%m-%d}",
         "since": since(incident.started_at, now, zone),
         "duration": human_duration(timedelta(seconds=max(0, round((ended - incident.started_at).total_seconds())))),
@@ -125,7 +125,7 @@ def _internal(incident: Incident, zone: ZoneInfo) -> dict[str, str]:
         "commander": commander_of(incident) or "nobody yet",
         "channel": incident.channel_name or "none",
         "timeline": "\n".join(timeline_lines(incident)) or "- nothing yet",
-        "next_update": f"{due.astimezone(zone):%H:%M}" if due else "not set",
+        "next_update": f"{due.astimezone(zone):%H:%M %Z}" if due else "not set",
         "url": f"{settings.PORTAL_URL}{incident.get_absolute_url()}",
     }
 
@@ -139,9 +139,9 @@ def zone_of(incident: Incident) -> ZoneInfo:
 
 
 def since(moment: datetime, now: datetime, zone: ZoneInfo) -> str:
-    """`14:05`, or `2026-01-31 14:05` when that was not today."""
+    """`14:05 CET`, or `2026-01-31 14:05 CET` when that was not today."""
     local = moment.astimezone(zone)
-    return f"{local:%H:%M}" if local.date() == now.date() else f"{local:%Y-%m-%d %H:%M}"
+    return f"{local:%H:%M %Z}" if local.date() == now.date() else f"{local:%Y-%m-%d %H:%M %Z}"
 
 
 def severity_words(incident: Incident) -> str:

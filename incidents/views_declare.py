@@ -48,7 +48,7 @@ def _said(form: DeclareForm) -> dict[str, Any]:
     """What the form says, as the action takes it."""
     data = dict(form.cleaned_data)
     data.pop("place")
-    return {**data, "components": list(data["components"])}
+    return {**data, "components": list(data.get("components", ()))}
 
 
 def _initial(request: HttpRequest) -> dict[str, Any]:

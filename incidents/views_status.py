@@ -19,7 +19,7 @@ from django.views.decorators.http import require_safe
 from incidents import status_page
 from incidents.actions.writing import CONTROL
 
-CACHING = "public, max-age=30, stale-if-error=600"
+CACHING = "public, max-age=30, stale-if-error=60"
 FEED_ITEMS = 50
 View = Callable[[HttpRequest], HttpResponse]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
@@ -23,7 +24,7 @@ from incidents import updates
 from incidents.access import may_see
 from incidents.actions import updates as actions
 from incidents.forms_updates import UpdateForm, initial_for
-from incidents.models import Incident, MessageTemplate, PublicStatus
+from incidents.models import Audience, Incident, MessageTemplate, PublicStatus
 
 STEPS = ("Write", "Check", "Sent")
 
@@ -136,8 +137,16 @@ def _send(request: HttpRequest, incident: Incident, form: UpdateForm) -> HttpRes
         )
     except PortalError as error:
         return _check_page(request, incident, form, error.message)
-    told = (
-        f"Sent to {counted(len(channels), 'channel')}." if channels else "Kept with the incident; no channel was told."
-    )
-    messages.success(request, told)
+    messages.success(request, _told(incident, said, len(channels)))
     return HttpResponseRedirect(incident.get_absolute_url())
+
+
+def _told(incident: Incident, said: dict[str, Any], channels: int) -> str:
+    """What stands where now."""
+    sent = f"sent to {counted(channels, 'channel')}" if channels else "no channel was told"
+    if said["audience"] != Audience.PUBLIC:
+        return f"{sent[0].upper()}{sent[1:]}." if channels else "Kept with the incident; no channel was told."
+    word = PublicStatus(said["public_status"]).label
+    if not settings.STATUS_PAGE:
+        return f"Kept as “{word}”; the status page is switched off, and {sent}."
+    return f"Published on the status page as “{word}”; {sent}."

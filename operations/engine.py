@@ -122,7 +122,7 @@ class _Attempt:
         if not self._guarded(look):
             return False
         if decision is AfterInterruption.UNDO:
-            sentence = "The worker stopped on the way, so everything was put back as it was. Use Retry to start again."
+            sentence = "The worker stopped on the way, so everything was put back as it was. Start it again."
             self._decide(State.FAILED, sentence)
             return False
         return True

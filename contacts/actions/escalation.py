@@ -11,13 +11,15 @@ from typing import Any
 from django.apps import apps
 from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
+from django.db.models import Value
+from django.db.models.functions import Left, Replace
 from django.utils import timezone
 
 from catalog.models import Service, Severity
-from contacts import engine, notifying, paging, policy, subjects
+from contacts import engine, notifying, paging, policy, reach, subjects
 from contacts.exceptions import ContactsError
 from contacts.ladder import ANSWER_WITHIN, Ladder, Outcome, State, begin_round, ladder_of
-from contacts.models import Contact, Escalation, StepRun
+from contacts.models import Contact, Escalation, Notification, StepRun
 from contacts.news import ESCALATION_ACKNOWLEDGED, ESCALATION_STARTED, ESCALATION_STOPPED
 from contacts.paging import Book, Told
 from core.models import User
@@ -42,7 +44,7 @@ def start(
 ) -> Escalation:
     """Begin to tell people of `subject`, by the matrix as it is now. What ran for it before is replaced.
 
-    `discreet`: the situation chooses the row of the matrix, and nobody reads it.
+    `discreet`: severity and situation choose the row of the matrix, and nobody reads them.
 
     The first step is taken by the engine, within a second. Where no row fits, the fallback is told at once.
     """
@@ -58,7 +60,7 @@ def start(
         title=title[:TITLE_LENGTH],
         url=url if url is not None else _page_of(subject),
         service=service,
-        severity_words=str(severity or ""),
+        severity_words="" if discreet else str(severity or ""),
         severity_rank=severity.rank if severity is not None else None,
         situation="" if discreet else situation,
         version=version,
@@ -168,6 +170,8 @@ def reassign(
     _check(by, escalation)
     if not contact.active:
         raise ContactsError(f"{contact} is switched off. Choose somebody who can be told.")
+    if why := reach.why_no_way(contact, reach.sendable_kinds()):
+        raise ContactsError(f"{contact} {why}, so no page would arrive. Choose somebody who can be told, or mend that.")
     now = now or timezone.now()
     old = _locked(escalation)
     if old.state == State.STOPPED:
@@ -202,6 +206,20 @@ def _stop(row: Escalation, ending: str, by: User | None, now: datetime, words: s
     row.save(update_fields=["state", "due_at", "ended_at", "ending"])
     notifying.withdraw(row)
     _publish(ESCALATION_STOPPED, row, words or f"The escalation is over: {row.get_ending_display().lower()}.", by)
+
+
+@transaction.atomic
+def rename(subject: models.Model, title: str) -> None:
+    """What is wrong is called otherwise: so say all messages from now on, those that wait to be sent too."""
+    running = current(subject)
+    if running is None:
+        return
+    row, title = _locked(running), title[:TITLE_LENGTH]
+    waiting = row.notifications.filter(state=Notification.State.PENDING)
+    before, after = Value(row.title), Value(title)
+    waiting.update(subject=Left(Replace("subject", before, after), TITLE_LENGTH), body=Replace("body", before, after))
+    row.title = title
+    row.save(update_fields=["title"])
 
 
 def levels_left(row: Escalation, ladder: Ladder | None = None) -> list[tuple[int, Any]]:

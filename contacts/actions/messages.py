@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from contacts import notifying
 from contacts.exceptions import ContactsError
-from contacts.models import Channel, Contact, Notification, Provider
+from contacts.models import Channel, Contact, Escalation, Notification, Provider
 from contacts.routes import to_way
 from contacts.senders.base import Message, NotTaken
 from contacts.ways import cleaned
@@ -19,7 +19,11 @@ State = Notification.State
 
 @transaction.atomic
 def try_again(notification: Notification) -> Notification:
-    """Send it from now on as often as a new one."""
+    """Send it from now on as often as a new one. Raises ContactsError where nobody needs to hear of it any more."""
+    if notification.escalation_id is not None:
+        about = Escalation.objects.select_for_update(of=("self",), no_key=True).get(pk=notification.escalation_id)
+        if not about.is_open:
+            raise ContactsError(f"“{about}” is {about.state_word.lower()}, so nobody is told of it any more.")
     rows = Notification.objects.select_for_update(of=("self",), no_key=True)
     row = rows.get(pk=notification.pk)
     if row.state != State.FAILED:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.views.decorators.cache import never_cache
 
-from contacts import gaps, rota, windows
+from contacts import gaps, reach, rota, windows
 from contacts import oncall as pure
 from contacts.actions import oncall as actions
 from contacts.forms_oncall import FeedForm, LayerForm, LayerFormSet, StandInForm
@@ -114,6 +114,10 @@ class OnCallScheduleAdmin(PortalAdmin):
             book.schedule.now_on_call = [  # type: ignore[attr-defined]  # read by the columns
                 (level, book.contact(book.rotas[level].who(now))) for level in book.levels_at(now)
             ]
+        people = [contact for row in rows for _, contact in _now_on_call(row) if contact]
+        out = reach.out_of_reach(people, now)
+        for row in rows:
+            row.out_of_reach = [str(c) for _, c in _now_on_call(row) if c and c.pk in out]
         changelist.result_list = rows
         return changelist
 
@@ -123,7 +127,10 @@ class OnCallScheduleAdmin(PortalAdmin):
         if not now:
             return status("warn", "No layers")
         gone = [level.label for level, contact in now if contact is None]
-        return status("bad", f"Gap: {', '.join(gone)}") if gone else status("ok", "Covered")
+        if gone:
+            return status("bad", f"Gap: {', '.join(gone)}")
+        unreached = list(dict.fromkeys(getattr(obj, "out_of_reach", [])))
+        return status("bad", f"Not reachable: {', '.join(unreached)}") if unreached else status("ok", "Covered")
 
     @admin.display(description="On call now")
     def shown_now(self, obj: OnCallSchedule) -> str:
@@ -139,6 +146,12 @@ class OnCallScheduleAdmin(PortalAdmin):
         nobody = [level.label.lower() for level in book.layered if book.rotas[level].who(now).member is None]
         if nobody:
             return Headline("bad", "Nobody on call", f"Nobody answers: {', '.join(nobody)}. Let somebody stand in.")
+        on_call = [each.contact for each in rota.on_call_now(now, of=obj) if each.contact is not None]
+        if out := reach.out_of_reach(on_call, now):
+            told = dict.fromkeys(f"{contact} {out[contact.pk]}" for contact in on_call if contact.pk in out)
+            return Headline(
+                "bad", "Not reachable", f"On call, and no page arrives: {'; '.join(told)}. Let somebody else stand in."
+            )
         return Headline("ok", "Covered")
 
     def detail_context(self, request: HttpRequest, obj: OnCallSchedule) -> dict[str, Any]:

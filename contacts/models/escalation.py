@@ -49,7 +49,7 @@ class Escalation(models.Model):
     url = models.CharField(max_length=300, blank=True, help_text="The page of the subject, below the portal's address.")
     service = models.ForeignKey(Service, null=True, on_delete=models.PROTECT, related_name="escalations")
     severity_words = models.CharField(max_length=120, blank=True)
-    severity_rank = models.PositiveSmallIntegerField(null=True)
+    severity_rank = models.PositiveSmallIntegerField(null=True, help_text="Which message goes first; not shown.")
     situation = models.CharField(max_length=80, blank=True)
     version = models.ForeignKey(PolicyVersion, null=True, on_delete=models.PROTECT, related_name="escalations")
     rule = models.ForeignKey(Rule, null=True, on_delete=models.PROTECT, related_name="escalations")
@@ -66,6 +66,7 @@ class Escalation(models.Model):
     round = models.PositiveSmallIntegerField(default=0)
     position = models.PositiveSmallIntegerField(default=0)
     due_at = models.DateTimeField(null=True, help_text="When the next step is due; exactly the climbing ones have it.")
+    again_at = models.DateTimeField(null=True, help_text="When it is said again that nobody has answered.")
     acknowledged_at = models.DateTimeField(null=True)
     acknowledged_by = models.ForeignKey(
         Contact, null=True, on_delete=models.PROTECT, related_name="+", help_text="By the link in a message."
@@ -83,6 +84,7 @@ class Escalation(models.Model):
         permissions = (("answer_escalation", "Can acknowledge, escalate and reassign"),)
         indexes = (
             models.Index(fields=("due_at",), condition=Q(state="active"), name="escalation_due"),
+            models.Index(fields=("again_at",), condition=Q(state="exhausted"), name="escalation_again"),
             models.Index(fields=("subject_type", "subject_id"), name="escalation_subject"),
         )
         constraints = (

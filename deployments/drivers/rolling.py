@@ -181,10 +181,11 @@ class RollingDriver(Driver):
     # -- looking after it --------------------------------------------------------------------------------------------
 
     def restart(self) -> None:
-        """One instance after the other: nobody waits."""
+        """One instance after the other: nobody waits. Where none runs, all are started."""
         version = self.look().live
         if not version:
-            raise DeploymentError("Nothing is live here. Start it, or deploy a release.")
+            self.start()
+            return
         self._begin(Artefact(version, "", ""), "restart")
         self._walk(DONE)
 

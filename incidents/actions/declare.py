@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from catalog.models import Component, Environment, Service, Severity
 from contacts.models import Contact, Role
-from incidents import clocks, gates, news, numbers
+from incidents import access, clocks, gates, news, numbers
 from incidents.access import contact_of
 from incidents.actions import escalating
 from incidents.actions.writing import check_fields, demand, demand_text, index, note_that
@@ -153,7 +153,9 @@ def _words(incident: Incident) -> str:
 def assign_roles(incident: Incident, profile: IncidentProfile) -> None:
     """The roles as the profile has them, where nobody has them yet; in solo mode whoever declared it commands."""
     held = set(incident.assignments.values_list("role", flat=True))
-    planned = {row.role: _pair(row) for row in _planned(profile)}
+    rows = list(_planned(profile))
+    able = set(access.who_may_have_roles().values_list("pk", flat=True)) if rows else set()
+    planned = {row.role: _pair(row, able) for row in rows}
     declarer = contact_of(incident.declared_by) if incident.solo and incident.declared_by else None
     if declarer is not None:
         primary, backup = planned.get(IncidentRole.COMMANDER, (None, None))
@@ -172,21 +174,23 @@ def _planned(profile: IncidentProfile) -> Iterable[ProfileRole]:
     return profile.roles.select_related("primary", "backup", "primary_role", "backup_role")
 
 
-def _pair(row: ProfileRole) -> tuple[Contact | None, Contact | None]:
-    """Primary and backup: the persons named, else the first and the second who hold the role named."""
-    holders = _holders(row.primary_role)
-    primary = _active(row.primary) or (holders[0] if holders else None)
-    backups = [_active(row.backup), *_holders(row.backup_role), *(holders if row.backup_role is None else [])]
+def _pair(row: ProfileRole, able: set[int]) -> tuple[Contact | None, Contact | None]:
+    """Primary and backup: the persons named, else the first and the second who hold the role named; of all these only
+    those who are `able`."""
+    holders = _holders(row.primary_role, able)
+    primary = _able(row.primary, able) or (holders[0] if holders else None)
+    seconds = _holders(row.backup_role, able) if row.backup_role else holders
+    backups = [_able(row.backup, able), *seconds]
     backup = next((contact for contact in backups if contact is not None and contact != primary), None)
-    return primary, backup
+    return (primary, backup) if primary is not None else (backup, None)
 
 
-def _active(contact: Contact | None) -> Contact | None:
-    return contact if contact is not None and contact.active else None
+def _able(contact: Contact | None, able: set[int]) -> Contact | None:
+    return contact if contact is not None and contact.pk in able else None
 
 
-def _holders(role: Role | None) -> list[Contact]:
+def _holders(role: Role | None, able: set[int]) -> list[Contact]:
     if role is None:
         return []
-    found = role.holders.filter(contact__active=True).select_related("contact").order_by("rank", "contact__name")
+    found = role.holders.filter(contact__in=able).select_related("contact").order_by("rank", "contact__name")
     return [holder.contact for holder in found]

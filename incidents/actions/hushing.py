@@ -12,17 +12,20 @@ from incidents import news
 from incidents.models import Audience, Incident
 from operations.models import Event, Operation
 
+# What may stay in the news: what it is about, and nothing of how grave it is.
+NUMBERS = frozenset(["incident", "escalation", "subject_type", "subject_id"])
+
 
 def hush(row: Incident) -> None:
     """In the news, in escalations, in the outbox, in the reasons of operations that were started from it."""
     said = news.harmless(row)
     ladders = Escalation.objects.of(row)
     for event in _news_of(row, ladders):
-        named = {key: value for key, value in event.data.items() if isinstance(value, int) or key == "subject_type"}
+        named = {key: value for key, value in event.data.items() if key in NUMBERS}
         Event.objects.filter(pk=event.pk).update(sentence=said, data={**named, "number": row.number, "sentence": said})
     _hush_outbox(row, ladders, said)
     _hush_operations(row)
-    ladders.update(title=said, situation="")
+    ladders.update(title=said, situation="", severity_words="")
 
 
 def _news_of(row: Incident, ladders: EscalationQuerySet) -> list[Event]:

@@ -34,6 +34,11 @@ def assign(
     for contact in (primary, backup):
         if contact is not None and not contact.active:
             raise IncidentError(f"{contact} is switched off. Choose somebody who can be reached.")
+        if contact is not None and not access.may_have_role(contact):
+            raise IncidentError(
+                f"{contact} may not work on incidents. Choose somebody who may, or have an administrator give them the "
+                "role Responder first."
+            )
     with changing(incident) as row:
         demand(_may_assign(by, row, role))  # as it is now: another may have taken command meanwhile
         not_merged(row)

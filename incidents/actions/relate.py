@@ -89,7 +89,7 @@ def _hand_over_public(row: Incident, goal: Incident, *, by: User) -> None:
 
 def set_parent(incident: Incident, parent: Incident | None, *, by: User) -> Incident:
     """It is a part of another one; None makes it stand alone."""
-    demand(access.may_work(by, incident) and (parent is None or access.may_see(by, parent)))
+    demand(access.may_work(by, incident) and (parent is None or access.may_work(by, parent)))
     with transaction.atomic(), connection.cursor() as cursor:
         # One at a time, whichever incidents they are about: else two of them could close a circle.
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [PARENTS])
@@ -127,7 +127,7 @@ def _no_circle(incident: Incident, parent: Incident) -> None:
 
 def relate(incident: Incident, other: Incident, *, by: User | None) -> None:
     """They have to do with each other."""
-    demand(by is None or (access.may_work(by, incident) and access.may_see(by, other)))
+    demand(by is None or (access.may_work(by, incident) and access.may_work(by, other)))
     if incident.pk == other.pk:
         raise IncidentError("An incident is related to itself anyway. Choose another.")
     first, second = sorted((incident, other), key=lambda each: each.pk)
@@ -140,7 +140,7 @@ def relate(incident: Incident, other: Incident, *, by: User | None) -> None:
 
 def unrelate(incident: Incident, other: Incident, *, by: User) -> None:
     """They turned out to have nothing to do with each other."""
-    demand(access.may_work(by, incident) and access.may_see(by, other))
+    demand(access.may_work(by, incident) and access.may_work(by, other))
     first, second = sorted((incident, other), key=lambda each: each.pk)
     with changing(first) as one, changing(second) as two:
         if one.related.filter(pk=two.pk).exists():

@@ -30,11 +30,17 @@ def may_write(user: User | None, incident: Incident) -> bool:
 
 def _taken(review: Review, by: User | None) -> Review:
     """The row, locked. Raises PermissionDenied where `by` may not write it."""
-    rows = Review.objects.select_for_update(of=("self",)).select_related("incident__service", "incident__severity")
-    review = rows.get(pk=review.pk)
+    review = locked(review)
     if not may_write(by, review.incident):
         raise PermissionDenied("Your role does not allow writing this review.")
     return review
+
+
+def locked(review: Review) -> Review:
+    """The row as it is now, held until the transaction ends; its incident first, as everywhere."""
+    Incident.objects.select_for_update(of=("self",), no_key=True).only("pk").get(pk=review.incident_id)
+    rows = Review.objects.select_for_update(of=("self",)).select_related("incident__service", "incident__severity")
+    return rows.get(pk=review.pk)
 
 
 def _taken_draft(review: Review, by: User | None) -> Review:
@@ -58,16 +64,24 @@ def save(review: Review, *, by: User | None, attendees: Iterable[Contact] | None
     if unknown := set(fields) - EDITABLE:
         raise ValueError(f"Not a field of a review: {', '.join(sorted(unknown))}")
     review = _taken_draft(review, by)
-    changed = [name for name, value in fields.items() if getattr(review, name) != value]
+    changed = [name for name, value in fields.items() if not same(getattr(review, name), value)]
     for name in changed:
         setattr(review, name, fields[name])
-    review.save(update_fields=changed)
     if attendees is not None and set(review.attendees.all()) != (chosen := set(attendees)):
         review.attendees.set(chosen)
         changed.append("attendees")
     if changed:
+        review.version += 1
+        review.save(update_fields=[*(name for name in changed if name != "attendees"), "version"])
         _note(review, f"The review was changed: {', '.join(sorted(map(_label, changed)))}.", by)
     return review
+
+
+def same(before: Any, after: Any) -> bool:
+    """Whether a field says the same, whatever its line ends."""
+    if isinstance(before, str) and isinstance(after, str):
+        return sheets.plain(before) == sheets.plain(after)
+    return before == after
 
 
 def _label(name: str) -> str:
@@ -78,7 +92,12 @@ def _label(name: str) -> str:
 def regenerate(review: Review, *, by: User | None) -> Review:
     """Write the draft anew from the record; what was written by hand is replaced. Meeting and follow-up stay."""
     review = _taken_draft(review, by)
-    values = sheets.draft_values(review.incident) | {"drafted_at": timezone.now()}
+    drafted = sheets.draft_values(review.incident)
+    values = drafted | {
+        "drafted": sheets.kept(drafted),
+        "drafted_at": timezone.now(),
+        "version": review.version + 1,
+    }
     for name, value in values.items():
         setattr(review, name, value)
     review.save(update_fields=[*values])
@@ -113,6 +132,38 @@ def take_back(review: Review, *, by: User | None) -> Review:
     review.save(update_fields=["state", "published_at"])
     _note(review, "The review was taken back to a draft.", by)
     return review
+
+
+def after_resolving(incident: Incident) -> None:
+    """Draft the review. One that is there already, from before it was reopened, says anew what the record says."""
+    found = Review.objects.filter(incident=incident).first()
+    if found is None:
+        sheets.draft_for(incident)
+        return
+    review = locked(found)
+    if review.state == Review.State.PUBLISHED:
+        return
+    new, left = sheets.bring_up_to_date(review)
+    review.version += 1
+    review.drafted_at = timezone.now()
+    review.save(update_fields=[*new, "drafted", "drafted_at", "version"])
+    review.attendees.add(*sheets.attendees_of(review.incident))
+    if new:
+        _note(review, f"Drafted anew in the review: {', '.join(sorted(map(_label, new)))}.", None)
+    if left:
+        named = ", ".join(sorted(map(_label, left)))
+        _note(review, f"In the review people wrote this, and it stays: {named}. Look whether it still holds.", None)
+
+
+def after_reopening(incident: Incident) -> None:
+    """What was published is a draft again: it tells an end that was none."""
+    found = Review.objects.filter(incident=incident, state=Review.State.PUBLISHED).first()
+    if found is None:
+        return
+    review = locked(found)
+    review.state, review.published_at = Review.State.DRAFT, None
+    review.save(update_fields=["state", "published_at"])
+    _note(review, "The review is a draft again, since the incident was reopened.", None)
 
 
 def _note(review: Review, text: str, by: User | None) -> None:

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from catalog.models import Component, Service, Severity
 from contacts import policy
+from contacts.actions import escalation as escalations
 from incidents import access, clocks, gates, news, numbers, status_page
 from incidents.actions import escalating
 from incidents.actions.declare import assign_roles
@@ -158,6 +159,8 @@ def edit(incident: Incident, *, by: User, source: str = "", **fields: Any) -> In
         row.save()
         for name, before, after in changed:
             _note_change(row, name, before, after, by=by, source=source)
+            if name == "title":
+                escalations.rename(row, news.harmless(row))
         if components is not None:
             _set_components(row, components, by=by, source=source)
         index(row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
@@ -92,6 +93,8 @@ def _put_on_the_page(row: Incident, public_status: str, public_title: str) -> No
         raise IncidentError("A confidential incident cannot be on the status page. Send an internal update instead.")
     if public_status not in PublicStatus.values:
         raise IncidentError("Choose the public status: it stands beside the text on the status page.")
+    if row.is_ended and public_status != PublicStatus.RESOLVED:
+        raise IncidentError(f"{row.number} is over. Choose “Resolved”, or reopen it first.")
     row.public_title = " ".join(public_title.split()) or row.public_title
     if not row.public_title:
         raise IncidentError("Give a public title: the incident's own title stays inside.")
@@ -102,6 +105,8 @@ def _put_on_the_page(row: Incident, public_status: str, public_title: str) -> No
 
 def _write_down(update: Update, channels: Sequence[Channel]) -> None:
     told = ", ".join(channel.name for channel in channels) or "no channel"
+    if update.public_status and settings.STATUS_PAGE:
+        told = f"the status page and {told}"
     label = f"Public update ({update.get_public_status_display()})" if update.public_status else "Internal update"
     note_that(
         update.incident,

@@ -9,8 +9,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from contacts.models import Contact, Escalation
-from incidents import access, clocks, gates, news, review, timeline
+from incidents import access, clocks, gates, news, status_page, timeline
 from incidents.actions import escalating
+from incidents.actions import review as reviews
 from incidents.actions.writing import (
     changing,
     demand,
@@ -92,11 +93,28 @@ def _follow(row: Incident) -> None:
 # -- moving on ---------------------------------------------------------------------------------------------------------
 
 
-def move_to_stage(incident: Incident, stage: Stage, *, by: User | None) -> Incident:
-    """Enter a stage. A stage that means a later state brings the incident there; closing asks for the gates."""
+def place_of(incident: Incident) -> str:
+    """Where it stands: what a page that moves it on was made from."""
+    return f"{incident.stage_id}-{incident.state}"
+
+
+def moved_meanwhile(incident: Incident) -> str:
+    return (
+        f"{incident.number} has moved since you opened this page: it is in the stage “{incident.stage}” and "
+        f"{incident.state_word.lower()} now. Nothing was changed. Choose again if it should still move."
+    )
+
+
+def move_to_stage(incident: Incident, stage: Stage, *, by: User | None, seen: str = "") -> Incident:
+    """Enter a stage. A stage that means a later state brings the incident there; closing asks for the gates.
+
+    `seen` is `place_of` when the person chose. Raises IncidentError where it has moved since.
+    """
     demand(by is None or access.may_work(by, incident))
     with changing(incident) as row:
         not_closed(row)
+        if seen and seen != place_of(row):
+            raise IncidentError(moved_meanwhile(row))
         if row.stage is None or row.stage.workflow_id != stage.workflow_id:
             raise IncidentError(f"“{stage}” is no stage of {row.number}. Load the page again.")
         if row.stage_id == stage.pk:
@@ -154,16 +172,20 @@ def resolve(
         if by is not None:  # who ends it has answered it
             row.acknowledged_at = row.acknowledged_at or max(row.resolved_at, row.declared_at)
         row.state, row.update_due_at = CoreState.RESOLVED, None
+        was_told = status_page.say_resolved(row)
         _follow(row)
         text = text.replace("\0", "").strip()
-        row.resolution = row.resolution or text
+        if text and text not in row.resolution:  # reopened, it is solved in another way than the first time
+            row.resolution = f"{row.resolution}\n{text}".strip()
         row.save()
         index(row)
         who = actor or _who(by)
         note_that(row, f"Resolved. {text}".strip(), by=by, source=source, actor=actor, at=row.resolved_at)
+        if was_told:
+            note_that(row, f"The status page said “{was_told}” and says “Resolved” now.", by=None, kind=Kind.UPDATE)
         news.tell(news.RESOLVED, row, f"resolved by {who}", by=by, actor=actor)
         escalating.stop(row, ending=Escalation.Ending.RESOLVED, by=by)
-        review.draft_for(row)
+        reviews.after_resolving(row)
         return row
 
 
@@ -207,7 +229,7 @@ def reopen(incident: Incident, *, by: User | None, reason: str, actor: str = "",
         not_closed(row)
         if not row.is_ended:
             return row
-        row.state, row.resolved_at = CoreState.OPEN, None
+        row.state, row.resolved_at, row.mitigated_at = CoreState.OPEN, None, None
         if not page and row.acknowledged_at is not None:
             row.state = CoreState.ACKNOWLEDGED
         row.update_due_at = clocks.first_update(row)
@@ -218,10 +240,20 @@ def reopen(incident: Incident, *, by: User | None, reason: str, actor: str = "",
             clocks.enter(row, earlier or row.stage, timezone.now())
         row.save()
         note_that(row, f"Reopened: {reason}", by=by, actor=actor)
+        _confirm_again(row)
+        reviews.after_reopening(row)
         news.tell(news.REOPENED, row, f"reopened by {actor or _who(by)}", by=by, actor=actor)
         if page:
             escalating.start(row, by=by)
         return row
+
+
+def _confirm_again(row: Incident) -> None:
+    """What was confirmed of its closing gates was said of an end that was none."""
+    ticks = row.ticks.filter(gate=True)
+    if said := list(ticks.values_list("text", flat=True)):
+        ticks.delete()
+        note_that(row, f"To be confirmed again before it is closed: {'; '.join(said)}.", by=None)
 
 
 # -- the timeline ------------------------------------------------------------------------------------------------------
@@ -289,6 +321,8 @@ def tick(incident: Incident, text: str, *, gate: bool, by: User) -> ChecklistTic
         not_closed(row)
         if text not in _listed(row, gate=gate):
             raise IncidentError(f"“{text}” is not on the list. Load the page again.")
+        if gate and text == gates.LOOKED_AT and by.pk == row.declared_by_id:
+            raise IncidentError("You worked on it alone, so somebody else looks at it and confirms that.")
         found, new = ChecklistTick.objects.get_or_create(incident=row, gate=gate, text=text, defaults={"by": by})
         if new:
             note_that(row, f"Done: {text}", by=by, kind=Kind.NOTE)
@@ -297,8 +331,7 @@ def tick(incident: Incident, text: str, *, gate: bool, by: User) -> ChecklistTic
 
 def _listed(row: Incident, *, gate: bool) -> list[str]:
     if gate:
-        profile = gates.profile_of(row)
-        return list(profile.gates) if profile is not None else []
+        return gates.asked(row, gates.profile_of(row))
     if row.stage is None:
         return []
     return [text for stage in row.stage.workflow.stages.all() for text in checklist(stage)]

@@ -7,12 +7,12 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 
 from core.buttons import signed_in
-from incidents import page
-from incidents.models import CoreState, Incident
+from incidents import gates, page
+from incidents.models import ChecklistTick, CoreState, Incident
 
 ALL = "all"
 MILDEST_NAMED = 5
@@ -36,12 +36,12 @@ class StateFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Incident]:
         if self.value() in CoreState.values:
             return queryset.filter(state=self.value())
-        return queryset if self.value() == ALL else queryset.open()
+        return queryset if self.value() == ALL or SoloFilter.parameter_name in request.GET else queryset.open()
 
     def choices(self, changelist: ChangeList) -> Iterator[Any]:
         """The first choice is what is shown without a filter."""
         choices = super().choices(changelist)
-        yield {**next(choices), "display": "Open"}
+        yield {**next(choices), "display": "Any" if SoloFilter.parameter_name in changelist.params else "Open"}
         yield from choices
 
 
@@ -73,3 +73,18 @@ class MineFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Incident]) -> QuerySet[Incident]:
         return queryset.filter(pk__in=page.mine(signed_in(request))) if self.value() == "me" else queryset
+
+
+class SoloFilter(admin.SimpleListFilter):
+    """What was worked on alone, whatever its state: until somebody else has looked at it, and afterwards."""
+
+    title, parameter_name = "worked on alone", "alone"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("flagged", "Flagged for review"), ("looked-at", "Looked at by another")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Incident]) -> QuerySet[Incident]:
+        looked_at = Exists(ChecklistTick.objects.filter(incident=OuterRef("pk"), gate=True, text=gates.LOOKED_AT))
+        if self.value() == "flagged":
+            return queryset.filter(~looked_at, solo_review=True)
+        return queryset.filter(looked_at, solo_review=True) if self.value() == "looked-at" else queryset

@@ -20,7 +20,7 @@ from core.templatetags.portal import ago, status
 from incidents import page, shown
 from incidents.acts import ACTS
 from incidents.admin.changelist import LeanPaginator
-from incidents.admin.filters import MineFilter, RankFilter, StateFilter
+from incidents.admin.filters import MineFilter, RankFilter, SoloFilter, StateFilter
 from incidents.buttons import HEADLINE, MENU, rights_of
 from incidents.forms import NoteForm
 from incidents.models import Assignment, CoreState, Incident, IncidentRole
@@ -48,10 +48,15 @@ class IncidentAdmin(ReadOnlyAdmin):
     )
     list_display_links = ("shown_name",)
     phone_columns = ("shown_name", "shown_state", "shown_severity", "shown_response")
-    list_filter = (StateFilter, "service", RankFilter, MineFilter)
+    list_filter = (StateFilter, "service", RankFilter, MineFilter, SoloFilter)
     search_fields = ("number",)  # see get_search_results
     search_help_text = "Number or words"
     date_hierarchy = "declared_at"
+    csv_more = (
+        ("State code", lambda row: row.state),
+        ("Severity code", lambda row: row.severity.code if row.severity else ""),
+        ("Rank", lambda row: row.rank),
+    )
     ordering = ("-pk",)
     paginator = LeanPaginator
     detail_template = "incidents/incident_detail.html"
@@ -169,6 +174,7 @@ class IncidentAdmin(ReadOnlyAdmin):
             "stages": page.stages_of(obj),
             "checklist": page.checklist_of(obj),
             "gates": page.gates_of(obj),
+            "closers": page.closers_of(obj),
             "clocks": page.clocks_of(obj),
             "roles": page.roles_of(obj),
             "known": page.facts_of(obj),

@@ -98,10 +98,10 @@ class ReviewAdmin(ReadOnlyAdmin):
         return (sheets.search(queryset, search_term) if search_term.strip() else queryset), False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """A draft, by those who may work on the incident."""
+        """A draft, by those who may work on the incident. A form that comes too late is handed back unsaved."""
         if obj is None:
             return bool(request.user.has_perm(actions.PERMISSION))
-        return _is_draft(obj) and _writes(request, obj)
+        return _writes(request, obj) and (_is_draft(obj) or request.method == "POST")
 
     def environment_of(self, obj: Review) -> EnvironmentBand | None:
         return obj.incident.environment_band

@@ -130,6 +130,7 @@ class Incident(models.Model):
             ),
             models.Index(fields=("stage_due_at",), condition=Q(stage_due_at__isnull=False), name="incident_stage_due"),
             models.Index(fields=("-id",), condition=Q(public=True), name="incident_public"),
+            models.Index(fields=("-id",), condition=Q(solo_review=True), name="incident_solo"),
             GinIndex(fields=("search",), name="incident_search"),
         )
         constraints = (

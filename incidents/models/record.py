@@ -190,6 +190,8 @@ class Review(models.Model):
     owner = models.ForeignKey(Contact, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     review_on = models.DateField("follow-up on", null=True, blank=True)
     drafted_at = models.DateTimeField(default=timezone.now)
+    drafted = models.JSONField(default=dict, editable=False, help_text="What the portal wrote, field by field.")
+    version = models.PositiveIntegerField(default=0, editable=False, help_text="Counts every change of the text.")
     published_at = models.DateTimeField(null=True)
 
     class Meta:

@@ -106,7 +106,8 @@ def _profile(erp: Service) -> IncidentProfile:
         (IncidentRole.COMMANDER, lead, "Decides the severity\nBrings people together\nMakes the go or no-go decisions"),
         (IncidentRole.COMMUNICATIONS, owner, "Tells departments and customers\nTalks to vendors"),
     ):
-        ProfileRole.objects.create(profile=profile, role=role, primary_role=job, backup_role=job, duties=duties)
+        # The lead stands in everywhere: whoever owns the business may not work on incidents.
+        ProfileRole.objects.create(profile=profile, role=role, primary_role=job, backup_role=lead, duties=duties)
     for name, audience, status, body in TEMPLATES:
         MessageTemplate.objects.create(name=name, service=erp, audience=audience, public_status=status, body=body)
     return profile

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from contacts import answer
+from contacts import answer, engine
 from contacts.actions import escalation as actions
+from contacts.engine import tell_again
 from contacts.models import Contact, Escalation, Notification, OnCallSchedule, StepRun
 from core.roles import Role
 from operations.models import Event
@@ -269,6 +270,30 @@ def test_a_ladder_that_ends_unanswered_tells_the_fallback_of_the_matrix(boss):
     assert story.through(30) == {0: ["Ann"], 15: ["Fallback"]}
     assert story.row.state == State.EXHAUSTED
     assert Event.objects.filter(name="escalation.exhausted").count() == 1
+
+
+def test_it_is_said_again_and_again_that_nobody_has_answered(boss):
+    service = ServiceFactory()
+    policy = matrix(service, (None, "", [(NOW, people("Ann"))]))
+    policy.fallback = ContactFactory(name="Fallback")
+    policy.save()
+    story = Story(service=service)
+    story.through(30)
+    told = {}
+    for minute in range(16, 200):
+        with story.when(minute):
+            tell_again()
+            engine.climb_due()
+        if names := story.told():
+            told[minute] = names
+    assert told == {minute: ["Fallback", "Admin"] for minute in (30, 45, 75, 135)}
+    said = list(Event.objects.filter(name="escalation.exhausted").order_by("pk").values_list("sentence", flat=True))
+    assert len(said) == 5 and "Still nobody has answered, 15 min after the ladder ended." in said[1]
+    assert set(Notification.objects.filter(body__contains="Still nobody").values_list("urgency", flat=True)) == {"page"}
+    with story.when(240):
+        actions.acknowledge(story.row, contact=boss)
+    with story.when(500):
+        assert tell_again() == 0
 
 
 def test_a_running_escalation_keeps_the_fallback_it_began_with(boss):

@@ -34,6 +34,25 @@ def story():
     return story
 
 
+def test_it_is_not_given_to_somebody_whom_no_page_reaches(story, responder):
+    for contact, why in (
+        (ContactFactory(email=""), "has no address, so no page would arrive"),
+        (ContactFactory(sms="+49 40 1"), "has no way that a provider is switched on for"),
+    ):
+        with pytest.raises(ContactsError, match=why):
+            actions.reassign(story.row, contact, by=responder)
+    story.row.refresh_from_db()
+    assert story.row.state == State.ACTIVE
+
+
+def test_another_title_reaches_what_is_said_from_then_on(story):
+    actions.rename(story.row.service, "Only the search is down")
+    (waiting,) = Notification.objects.all()
+    assert waiting.subject == "Only the search is down" and waiting.body.startswith("Only the search is down")
+    assert story.at(5) == ["Bob"]
+    assert Notification.objects.latest("pk").subject == "Only the search is down"
+
+
 def test_answering_twice_changes_nothing(story, responder):
     ann = Notification.objects.get().contact
     with story.when(1):

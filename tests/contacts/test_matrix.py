@@ -21,6 +21,7 @@ from tests.contacts.factories import (
     ContactFactory,
     OnCallScheduleFactory,
     PolicyFactory,
+    ProviderFactory,
     QueueFactory,
     layer_of,
     role_of,
@@ -267,3 +268,18 @@ def test_a_way_that_somebody_does_not_have_is_a_gap(edited):
     policy, _, _ = edited
     policy.versions.get().rules.get().steps.update(channels=["sms"])
     assert "P0 P0, step 1: Ann has no address for SMS." in gaps(policy)
+
+
+def test_a_simulation_tells_by_which_way_it_would_really_go():
+    service = ServiceFactory()
+    both, mail = ContactFactory(name="Ann", sms="+49 40 1", email="a@example.org"), ContactFactory(name="Bob")
+    policy = matrix(service, (None, "", [(NOW, [both, mail])]))
+    policy.versions.get().rules.get().steps.update(channels=["sms"])
+    lines = simulate(policy.versions.get(), MONDAY, None).steps[0].lines
+    assert lines == [
+        "Ann, by email (not by SMS: no provider is switched on for it)",
+        "Bob, by email (not by SMS: no address for it)",
+    ]
+    ProviderFactory(kind="sms")
+    lines = simulate(policy.versions.get(), MONDAY, None).steps[0].lines
+    assert lines == ["Ann, by SMS", "Bob, by email (not by SMS: no address for it)"]

@@ -35,7 +35,10 @@ def monday():
 
 @pytest.fixture
 def people():
-    return [ContactFactory(name=name, phone=f"+49 40 {number}") for number, name in enumerate(("Ann", "Ben", "Cleo"))]
+    return [
+        ContactFactory(name=name, phone=f"+49 40 {number}", email=f"{name}@example.org")
+        for number, name in enumerate(("Ann", "Ben", "Cleo"))
+    ]
 
 
 @pytest.fixture
@@ -127,6 +130,16 @@ def test_standing_in_at_a_time_that_is_over_is_refused_on_the_page(schedule, peo
 
 
 # --- the page of a schedule ------------------------------------------------------------------------------------------
+
+
+def test_who_stands_in_and_cannot_be_reached_covers_nothing(schedule, people):
+    client, nobody = client_of(Role.RESPONDER), ContactFactory(name="Nele", email="")
+    assert "Covered" in page_of(client.get(list_url(OnCallSchedule))).text
+    now = MONDAY + HOUR
+    actions.add_override(schedule, level=1, contact=nobody, starts_at=now, ends_at=now + HOUR, by=None)
+    listed, page = (page_of(client.get(address)).text for address in (list_url(OnCallSchedule), detail_url(schedule)))
+    assert "Not reachable: Nele" in listed and "Covered" not in listed
+    assert "On call, and no page arrives: Nele has no address. Let somebody else stand in." in page
 
 
 def test_the_page_leads_with_who_answers_the_number_and_who_comes_next(schedule, people):

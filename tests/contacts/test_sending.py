@@ -17,6 +17,7 @@ from contacts.actions import messages as actions
 from contacts.exceptions import ContactsError
 from contacts.models import Attempt, Notification, Provider, Way
 from contacts.senders.services import Service
+from contacts.wording import message_of
 from core.roles import Role
 from operations.models import Event
 from tests.contacts.conftest import LOOPBACK, Mailbox, Receiver, send_due
@@ -219,6 +220,19 @@ def test_after_all_pauses_it_is_given_up_and_can_be_tried_again(mailbox: Mailbox
         actions.try_again(row)
 
 
+@pytest.mark.parametrize(("over", "word"), [("stopped", "resolved"), ("acknowledged", "acknowledged")])
+def test_what_is_over_is_not_sent_again(mailbox: Mailbox, over: str, word: str):
+    now = timezone.now()
+    ends = {"ended_at": now, "ending": "resolved"} if over == "stopped" else {"acknowledged_at": now}
+    about = EscalationFactory(state=over, due_at=None, **ends)
+    row = NotificationFactory(state=State.FAILED, due_at=None, urgency=PAGE, escalation=about)
+    with pytest.raises(ContactsError, match=f"is {word}, so nobody is told of it any more"):
+        actions.try_again(row)
+    send_due()
+    row.refresh_from_db()
+    assert row.state == State.FAILED and mailbox.mails == []
+
+
 def test_administrators_that_cannot_be_reached_call_nobody_again(mailbox: Mailbox):
     ContactFactory(sms="", user=PersonFactory(is_superuser=True))
     NotificationFactory(contact=ContactFactory(sms=""), urgency=PAGE)
@@ -255,6 +269,21 @@ def test_what_is_overdue_for_one_person_is_one_message(mailbox: Mailbox):
     assert {row.sent_with_id for row in carried} == {page.pk}
     assert {row.state for row in carried} == {State.SENT}
     assert Attempt.objects.count() == 2
+
+
+def test_of_very_many_none_is_left_out(mailbox: Mailbox):
+    ann, about = ContactFactory(email="ann@example.org"), EscalationFactory()
+    for number in range(60):
+        NotificationFactory(contact=ann, subject=f"News {number}.", body=f"Body {number}.", url="")
+    NotificationFactory.create_batch(2, contact=ann, subject="Last page", urgency=PAGE, escalation=about)
+    send_due()
+    (mail,) = mailbox.mails
+    assert mail["subject"] == "Last page (and 61 more messages)"
+    said = mail.get_content()
+    assert "And 22 more messages, in short; the portal has them in full:" in said
+    assert all(f"News {number}." in said for number in range(60))
+    assert sum(f"Body {number}." in said for number in range(60)) == 38
+    assert len(message_of(list(Notification.objects.all())).items) == 62
 
 
 def test_a_storm_is_held_back_and_goes_as_one(mailbox: Mailbox, settings):

@@ -229,7 +229,7 @@ def test_a_whole_life(ground: Ground) -> None:
     driver.stop()
     assert driver.look().live == "" and running_below(ground.root) == set()
     assert not list((ground.root / "upstreams").iterdir())  # a proxy finds nobody, rather than one that is not ready
-    driver.start()
+    driver.restart()  # where nothing runs, that is to start
     whole(ground, "v1.1.0")
     again = state(ground, "1")["pid"]
     ground.driver(2).start()

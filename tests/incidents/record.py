@@ -82,8 +82,9 @@ def url(incident: Incident, rest: str = "") -> str:
 
 def press(client: Client, incident: Incident, name: str, **fields: Any) -> Any:
     """The confirm page of a button and its POST, as a person does it."""
-    key = page_of(client.get(url(incident, f"do/{name}/"))).post.fields["request_key"]
-    return client.post(url(incident, f"do/{name}/"), {"request_key": key, **fields})
+    shown = page_of(client.get(url(incident, f"do/{name}/"))).post.fields
+    hidden = {name: shown[name] for name in ("request_key", "seen") if name in shown}
+    return client.post(url(incident, f"do/{name}/"), {**hidden, **fields})
 
 
 def press_now(client: Client, incident: Incident, name: str) -> Any:

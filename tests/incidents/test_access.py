@@ -12,10 +12,12 @@ from core.roles import Role
 from incidents import access
 from incidents.actions import evidence, joined, people, relate, triage, work
 from incidents.actions.declare import declare
-from incidents.models import Assignment, Incident, TimelineEntry
+from incidents.exceptions import IncidentError
+from incidents.forms import AssignForm
+from incidents.models import Assignment, Incident, IncidentRole, ProfileRole, TimelineEntry
 from tests.contacts.factories import ContactFactory, SeverityFactory
 from tests.factories import ArchiveFactory, PersonFactory, PlanFactory
-from tests.incidents.factories import IncidentFactory
+from tests.incidents.factories import IncidentFactory, ProfileFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -64,13 +66,36 @@ class TestByName:
         named(incident, rene, backup=backup)
         assert rights(rene, incident) == (True, True, True, False)
 
-    def test_other_roles_work_and_do_not_command(self, mona):
-        """S4's business owner is a manager, and leads the communications of this one incident."""
+    def test_other_roles_work_and_do_not_command(self, rene):
         incident = IncidentFactory()
-        named(incident, mona, role="communications")
-        assert rights(mona, incident) == (True, True, False, False)
-        assert access.may_publish(mona, incident)
-        assert rights(mona, IncidentFactory()) == (True, False, False, False)
+        named(incident, rene, role="communications")
+        assert rights(rene, incident) == (True, True, False, False)
+        assert access.may_publish(rene, incident)
+
+    @pytest.mark.parametrize("role", list(IncidentRole))
+    def test_a_role_in_it_lets_no_manager_act(self, mona, role):
+        incident = IncidentFactory(solo=True, declared_by=mona)
+        named(incident, mona, role=role)
+        assert rights(mona, incident) == (True, False, False, False)
+        assert not access.may_publish(mona, incident)
+
+    def test_only_those_who_may_work_on_incidents_are_given_roles(self, mona, rene, olga):
+        incident = IncidentFactory()
+        manager, responder, nobody = ContactFactory(user=mona), ContactFactory(user=rene), ContactFactory()
+        for pair in ({"primary": manager}, {"primary": responder, "backup": manager}):
+            with pytest.raises(IncidentError, match="may not work on incidents"):
+                people.assign(incident, "support", by=olga, **pair)
+        assert not incident.assignments.exists()
+        people.assign(incident, "support", primary=responder, backup=nobody, by=olga)
+        offered = set(AssignForm(incident=incident).fields["primary"].queryset)
+        assert {responder, nobody} <= offered and manager not in offered
+
+    def test_a_profile_gives_no_role_to_a_manager(self, mona, rene, olga):
+        profile = ProfileFactory()
+        manager, responder = ContactFactory(user=mona), ContactFactory(user=rene)
+        ProfileRole.objects.create(profile=profile, role="communications", primary=manager, backup=responder)
+        (held,) = declare("x", by=olga).assignments.all()
+        assert (held.primary, held.backup) == (responder, None)
 
 
 class TestConfidential:

@@ -9,7 +9,8 @@ import pytest
 import time_machine
 from django.core.exceptions import PermissionDenied
 
-from contacts.models import Escalation
+from contacts.engine import climb_due
+from contacts.models import Escalation, Notification
 from incidents.actions import declare as declaring
 from incidents.actions import escalating
 from incidents.actions.declare import declare
@@ -151,7 +152,12 @@ class TestWhatFollows:
         event = Event.objects.get(name="incident.declared")
         assert event.sentence == said
         assert event.data == {"incident": incident.pk, "number": incident.number, "sentence": said}
-        assert Escalation.objects.of(incident).get().title == said
+        ladder = Escalation.objects.of(incident).get()
+        assert (ladder.title, ladder.severity_words, ladder.severity_rank) == (said, "", severity.rank)
+        climb_due()
+        assert Notification.objects.get().subject == said
+        for row in (*Event.objects.all(), *Notification.objects.all()):
+            assert str(severity) not in str(vars(row))
         assert not any("Salaries" in f"{event.sentence}{event.data}" for event in Event.objects.all())
 
 

@@ -85,3 +85,26 @@ def test_what_was_merged_is_looked_at_elsewhere():
     incident.state, incident.closed_at, incident.merged_into = "closed", incident.resolved_at, into
     incident.save()
     assert gates.missing_gates(incident) == []
+
+
+def test_what_was_done_alone_is_looked_at_by_another():
+    alone = PersonFactory(role=Role.ADMINISTRATOR)
+    incident = IncidentFactory(resolved=True, solo_review=True, declared_by=alone)
+    assert gates.missing_gates(incident) == []  # nobody else is there
+    PersonFactory(role=Role.MANAGER)
+    assert gates.missing_gates(incident) == []
+    another = PersonFactory(role=Role.RESPONDER)
+    assert gates.missing_gates(incident) == [gates.LOOKED_AT]
+    with pytest.raises(IncidentError, match="You worked on it alone"):
+        work.tick(incident, gates.LOOKED_AT, gate=True, by=alone)
+    with pytest.raises(IncidentError, match="looked at what was done alone"):
+        work.close(incident, by=alone)
+    work.tick(incident, gates.LOOKED_AT, gate=True, by=another)
+    assert work.close(incident, by=alone).state == "closed"
+
+
+def test_the_gate_of_solo_mode_comes_after_those_of_the_profile():
+    PersonFactory(role=Role.RESPONDER)
+    incident = IncidentFactory(resolved=True, solo_review=True)
+    ProfileFactory(gates=S4[:1])
+    assert gates.missing_gates(incident) == [S4[0], gates.LOOKED_AT]

@@ -6,6 +6,7 @@ import pytest
 
 from catalog.models import Severity
 from core.roles import Role
+from incidents.forms import DeclareForm
 from incidents.models import Incident
 from tests.contacts.factories import SeverityFactory
 from tests.factories import ComponentFactory, EnvironmentFactory
@@ -162,3 +163,12 @@ def test_a_link_chooses_the_service():
     response = client.get(f"{PAGE}?service={service.pk}")
     assert f'<option value="service-{service.pk}" selected>' in response.content.decode()
     assert client.get(f"{PAGE}?service=x").status_code == 200 and Severity.objects.exists()
+
+
+def test_components_are_asked_for_where_there_are_some():
+    assert "components" not in DeclareForm().fields
+    part = ComponentFactory()
+    service = part.environment.service
+    field = DeclareForm().fields["components"]
+    assert not field.required
+    assert list(field.choices) == [(str(service), [(part.pk, str(part))])]

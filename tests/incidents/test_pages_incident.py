@@ -14,7 +14,8 @@ from core.roles import Role
 from incidents import page as page_module
 from incidents.actions import escalating, people, relate, triage, work
 from incidents.acts import ACTS
-from incidents.models import Incident, IncidentRole, TimelineEntry
+from incidents.exceptions import IncidentError
+from incidents.models import Assignment, Incident, IncidentRole, TimelineEntry
 from tests.contacts.factories import ContactFactory
 from tests.factories import OperationFactory
 from tests.incidents.factories import IncidentFactory, StageFactory
@@ -188,10 +189,10 @@ class TestManagers:
             assert client.post(url(incident, rest), fields).status_code == 403, rest
         assert TimelineEntry.objects.count() == before and fresh(incident).state == "open"
 
-    def test_a_manager_who_commands_may_command(self, operator, incident):
+    def test_a_manager_with_a_role_in_it_is_offered_nothing_all_the_same(self, incident):
         manager, client = person(Role.MANAGER)
-        commanded_by(incident, manager, by=operator[0])
-        assert {"acknowledge", "severity", "assign"} <= acts_of(client, incident)
+        Assignment.objects.create(incident=incident, role="commander", primary=with_contact(manager))
+        assert acts_of(client, incident) == set()
 
 
 class TestButtons:
@@ -276,6 +277,32 @@ class TestButtons:
         assert fresh(incident).stage == last and second not in read(operator[1], incident).text
         stranger = StageFactory()
         assert "Select a valid choice" in page_of(press(operator[1], incident, "stage", stage=stranger.pk)).text
+
+    def test_a_stage_chosen_on_an_old_page_is_refused(self, operator, incident):
+        stages = {stage.name: stage for stage in incident.stage.workflow.stages.all()}
+        old = page_of(operator[1].get(url(incident, "do/stage/"))).post.fields
+        work.resolve(incident, by=operator[0])
+        answer = page_of(operator[1].post(url(incident, "do/stage/"), {**old, "stage": stages["Assessment"].pk}))
+        assert "it is in the stage “Looking back” and resolved now. Nothing was changed." in answer.text
+        assert fresh(incident).stage == stages["Looking back"]
+        again = {**answer.post.fields, "stage": stages["Recovery"].pk}
+        assert operator[1].post(url(incident, "do/stage/"), again).status_code == 302
+        assert fresh(incident).stage == stages["Recovery"]
+
+    def test_the_action_itself_refuses_an_old_choice(self, operator, incident):
+        stage, seen = incident.stage.workflow.stages.get(name="Recovery"), work.place_of(incident)
+        work.acknowledge(incident, by=operator[0])
+        with pytest.raises(IncidentError, match="has moved since you opened this page"):
+            work.move_to_stage(incident, stage, by=operator[0], seen=seen)
+
+    def test_once_resolved_it_says_who_may_close_it(self, operator, incident):
+        assert "closes it." not in read(operator[1], incident).text
+        work.resolve(incident, by=operator[0])
+        text = "An administrator closes it. Whoever takes the role of commander may as well."
+        incident.assignments.all().delete()
+        assert text in read(operator[1], incident).text
+        commander = commanded_by(incident, operator[0], by=operator[0])
+        assert f"Its commander ({commander.name}) or an administrator closes it." in read(operator[1], incident).text
 
     def test_edit_notes_every_change(self, operator, incident):
         form = read(operator[1], incident, "do/edit/").post.fields

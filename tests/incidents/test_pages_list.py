@@ -10,6 +10,7 @@ import pytest
 from django.utils import timezone
 
 from core.roles import Role
+from incidents import gates
 from incidents.actions import triage, work
 from incidents.models import Assignment, Incident
 from tests.contacts.factories import SeverityFactory
@@ -100,6 +101,16 @@ class TestFilters:
         declared(user, "Declared by me")
         assert titles(client, "?who=me") == ["Declared by me", "Mine"]
 
+    def test_what_was_worked_on_alone_whatever_its_state(self):
+        user, client = person(Role.RESPONDER)
+        for title, values in (("Done", {"resolved": True}), ("Now", {}), ("Seen", {"resolved": True})):
+            row = IncidentFactory(title=title, solo_review=True, **values)
+        work.tick(row, gates.LOOKED_AT, gate=True, by=user)
+        IncidentFactory(title="Together")
+        assert set(titles(client, "?alone=flagged")) == {"Done", "Now"}
+        assert titles(client, "?alone=looked-at") == ["Seen"]
+        assert titles(client, "?alone=flagged&state=resolved") == ["Done"]
+
     def test_by_date(self):
         _, client = person(Role.MANAGER)
         IncidentFactory(title="Old", declared_at=timezone.now() - timedelta(days=800))
@@ -162,6 +173,7 @@ class TestExport:
         rows = exported(client, "?rank=1")
         assert [row["Incident"] for row in rows] == [f"{worst.number} Worst"]
         assert rows[0]["State"] == "Open" and rows[0]["Severity"] == "P1"
+        assert (rows[0]["State code"], rows[0]["Severity code"], rows[0]["Rank"]) == ("open", worst.severity.code, "1")
         assert len(exported(client, "?state=all")) == 3
 
 
@@ -185,7 +197,7 @@ class TestConfidential:
 
     def test_somebody_named_in_it_sees_it(self):
         declarer, _ = person(Role.OPERATOR)
-        colleague, client = person(Role.MANAGER)
+        colleague, client = person(Role.RESPONDER)
         incident = declared(declarer, confidential=True)
         assert titles(client) == []
         commanded_by(incident, colleague, by=declarer)

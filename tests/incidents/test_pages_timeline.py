@@ -303,3 +303,12 @@ class TestUndoFromHere:
         assert url(alone, rest) in read(client, alone).links
         client.post(url(alone, rest), {"request_key": new_key()})
         assert Operation.objects.filter(procedure="backups.undo_restore").count() == 1
+
+
+def test_a_very_long_note_is_folded(operator, incident):
+    work.note(incident, "Short", by=operator[0])
+    work.note(incident, "word " * 6000 + "end", by=operator[0])
+    page = operator[1].get(url(incident)).content.decode()
+    entries = page.partition('id="timeline"')[2]
+    assert entries.count('<details class="folded"><summary>word word') == 1 and "30003 characters" in entries
+    assert "word end" in entries

@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from core.roles import Role
 from incidents import report as reports
-from incidents.models import Cause, Update
+from incidents.models import Cause, Incident, Update
 from tests.contacts.factories import ContactFactory, SeverityFactory
 from tests.factories import PersonFactory, RestoreFactory, ServiceFactory, browser
 from tests.incidents.factories import ActionItemFactory, IncidentFactory
@@ -213,6 +213,8 @@ def test_csv_has_every_incident_of_the_month():
     assert (one["Time to acknowledge (s)"], one["Time to recover (s)"], one["Response met"]) == ("300", "3600", "yes")
     assert one["Declared"] == "2026-03-05T12:00:00Z"
     assert (two["Severity"], two["Response met"], two["Resolved"]) == ("not set", "not set", "")
+    assert (one["State code"], one["Severity code"]) == ("resolved", Incident.objects.get(number="INC-1").severity.code)
+    assert (two["State code"], two["Severity code"]) == ("open", "")
 
 
 def test_only_for_those_who_see_incidents():

@@ -26,6 +26,18 @@ from tests.pages import page_of
 
 pytestmark = pytest.mark.django_db
 Kind, Source = TimelineEntry.Kind, TimelineEntry.Source
+SECTIONS = (
+    "Summary",
+    "Timeline",
+    "Root cause analysis",
+    "Impact",
+    "Times",
+    "Resolution steps",
+    "Lessons learned",
+    "Action items",
+    "Evidence",
+    "Follow-up",
+)
 START = datetime(2026, 1, 31, 13, 0, tzinfo=UTC)  # 14:00 in Berlin
 
 
@@ -193,6 +205,34 @@ def test_restores_stand_in_it_with_what_they_took(incident):
     assert "its data was 1 h older than the incident (RPO 1 d, met)" in sentence
 
 
+def test_what_people_write_does_not_break_the_document(incident):
+    review = sheets.draft_for(incident)
+    review.title = "Orders\n# Not a heading"
+    review.lessons = "# Heading\n===\n---\n- a list\n1. stays\n    code\n```\n"
+    review.lessons += "<b>x</b> [a](b) | *now* file_name _x_\n& co"
+    review.save()
+    ActionItemFactory(incident=incident, text="Check [this] <now>")
+    timeline.write(incident, "All\n## of *it*", kind=Kind.DECISION, source=Source.PERSON, actor="Ann_ *")
+    text = sheets.markdown(review)
+    assert text.startswith("# Orders # Not a heading\n")
+    lessons = text.partition("## Lessons learned\n\n")[2].partition("\n\n## Action items")[0]
+    assert lessons.split("\n") == [
+        "\\# Heading",
+        "\\===",
+        "\\---",
+        "- a list",
+        "1. stays",
+        "code",
+        "\\`\\`\\`",
+        "\\<b\\>x\\</b\\> \\[a\\](b) \\| \\*now\\* file_name \\_x\\_",
+        "\\& co",
+    ]
+    assert "- [ ] Check \\[this\\] \\<now\\> (no owner)" in text
+    assert ": All ## of \\*it\\* (Ann\\_ \\*)" in text
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert headings == ["# Orders # Not a heading", *(f"## {name}" for name in SECTIONS)]
+
+
 def test_what_is_not_set_reads_so():
     review = sheets.draft_for(IncidentFactory(severity=None, service=None))
     text = sheets.markdown(review)
@@ -260,6 +300,43 @@ def test_who_may_not_write(incident, role):
     assert Review.objects.get().title != "A"
 
 
+def test_drafted_anew_after_a_reopening_and_what_people_wrote_stays(incident):
+    by = PersonFactory(role=Role.RESPONDER)
+    ProfileFactory(service=incident.service, gates=["Users were informed"])
+    review = sheets.draft_for(incident)
+    actions.save(
+        review,
+        by=by,
+        root_cause="By hand",
+        summary=f"Read this first.\r\n{review.summary}",
+        attendees=[ContactFactory()],
+    )
+    actions.publish(review, by=by)
+    work.tick(incident, "Users were informed", gate=True, by=by)
+    work.reopen(incident, by=by, reason="It is back")
+    review.refresh_from_db()
+    incident.refresh_from_db()
+    assert (review.state, review.published_at) == ("draft", None)
+    assert not incident.ticks.exists()
+    assert incident.mitigated_at is None
+    assert incident.timeline.filter(text__contains="confirmed again before it is closed: Users were informed.").exists()
+    work.note(incident, "A new model was trained", kind=Kind.ROOT_CAUSE, by=by, at=at(90))
+    work.note(incident, "Deployed it", kind=Kind.FIX, by=by, at=at(100))
+    work.resolve(incident, by=by, text="Retrained the model.", at=at(125))
+    review = Review.objects.get()
+    assert review.summary.startswith("Read this first.\nPredictions fail")
+    assert review.summary.endswith("It was resolved at 2026-01-31 16:05 CET, after 2 h 5 min.")
+    assert review.root_cause == "By hand"
+    assert review.resolution == "Rolled back the model.\nRetrained the model.\nWorkaround: Use yesterday's."
+    assert review.attendees.count() == 1
+    assert dict(sheets.marks_of(review.incident))["Resolution implemented"] == at(100)
+    texts = list(incident.timeline.values_list("text", flat=True))
+    assert "Drafted anew in the review: resolution, summary." in texts
+    assert "In the review people wrote this, and it stays: root cause. Look whether it still holds." in texts
+    with pytest.raises(IncidentError, match="Users were informed; The review is published|Users were informed"):
+        work.close(incident, by=PersonFactory(role=Role.ADMINISTRATOR))
+
+
 # -- pages ------------------------------------------------------------------------------------------------------------
 
 
@@ -302,10 +379,50 @@ def test_edited_published_and_exported_on_pages(incident):
     review.refresh_from_db()
     assert review.state == "published"
     values["lessons"] = "Too late."
-    assert client.post(page_url(review, "change"), values).status_code == 403
+    refused = page_of(client.post(page_url(review, "change"), values))
+    assert "This review was published since you opened it." in refused.text
+    assert refused.post.fields["lessons"] == "Too late."
+    assert "<textarea" not in client.get(page_url(review, "change")).content.decode()
+    assert sheets.plain(Review.objects.get().lessons) == "Look twice."
     answer = client.get(page_url(review, "markdown"))
     assert answer["Content-Disposition"] == 'attachment; filename="2026-01-31-INC-2026-01-31-001.md"'
     assert "Look twice." in answer.content.decode()
+
+
+def test_two_who_edit_at_once_lose_nothing(incident):
+    review = sheets.draft_for(incident)
+    ann, ben = ContactFactory(name="Ann"), ContactFactory(name="Ben")
+    first, second = (browser(PersonFactory(role=Role.RESPONDER)) for _ in range(2))
+    address = page_url(review, "change")
+    forms = [page_of(client.get(address)).post.fields for client in (first, second)]
+    mine = {**forms[0], "summary": "First was here.", "lessons": "Look\r\ntwice.", "attendees": ann.pk}
+    assert first.post(address, mine).status_code == 302
+    answer = second.post(address, {**forms[1], "summary": "Second too.", "root_cause": "A mouse", "attendees": ben.pk})
+    assert answer.status_code == 200
+    page = page_of(answer)
+    assert "Somebody else has changed this review since you opened it." in page.text
+    assert "Now it says: First was here." in " ".join(page.text.split())
+    assert "Now it says: Ann" in " ".join(page.text.split())
+    assert Review.objects.get().summary == "First was here."
+    fields = page.post.fields
+    assert (fields["summary"], fields["root_cause"]) == ("Second too.", "A mouse")
+    assert sheets.plain(fields["lessons"]) == "Look\ntwice."  # left alone by the second: taken over
+    both = {**fields, "summary": "First was here. Second too.", "attendees": [ann.pk, ben.pk]}
+    assert second.post(address, both).status_code == 302
+    review = Review.objects.get()
+    assert (review.summary, review.root_cause) == ("First was here. Second too.", "A mouse")
+    assert sheets.plain(review.lessons) == "Look\ntwice."
+    assert set(review.attendees.all()) == {ann, ben}
+    assert review.version == 2
+
+
+def test_a_form_without_its_version_is_refused(incident):
+    review = sheets.draft_for(incident)
+    client = browser(PersonFactory(role=Role.RESPONDER))
+    fields = page_of(client.get(page_url(review, "change"))).post.fields
+    del fields["made_from"]
+    assert client.post(page_url(review, "change"), {**fields, "summary": "Blind"}).status_code == 200
+    assert Review.objects.get().summary != "Blind"
 
 
 def test_of_a_confidential_incident_nothing_leaks(incident):

@@ -274,7 +274,7 @@ def test_no_session_and_kept_by_caches(address, django_assert_num_queries):
     public()
     answer = Client().get(address)
     assert answer.status_code == 200
-    assert answer["Cache-Control"] == "public, max-age=30, stale-if-error=600"
+    assert answer["Cache-Control"] == "public, max-age=30, stale-if-error=60"
     assert not answer.cookies
     assert "Set-Cookie" not in answer.headers
     assert "csrf" not in answer.content.decode()
@@ -413,3 +413,29 @@ def test_reopened_its_pages_say_that_the_public_reads_resolved():
 
 def test_addresses():
     assert [reverse(f"status-{name}") for name in ("page", "history", "json", "feed")] == list(ADDRESSES)
+
+
+def test_resolved_inside_the_public_reads_resolved():
+    by = PersonFactory(role=Role.RESPONDER)
+    incident, hidden = public(status="investigating"), IncidentFactory()
+    work.resolve(incident, by=by)
+    work.resolve(hidden, by=by)
+    incident.refresh_from_db()
+    hidden.refresh_from_db()
+    assert (incident.public_status, hidden.public_status) == ("resolved", "")
+    assert "The status page said “Investigating” and says “Resolved” now." in str(
+        list(incident.timeline.values("text"))
+    )
+    shot = status_page.read()
+    assert shot.current == [] and shot.past[0].ended_at == incident.resolved_at
+    with pytest.raises(IncidentError, match="is over. Choose “Resolved”, or reopen it first."):
+        actions.send(incident, audience="public", public_status="monitoring", text="x", channels=[], by=by)
+
+
+def test_every_time_says_its_zone():
+    public()
+    MaintenanceFactory(public=True)
+    for address in ADDRESSES[:2]:
+        page = Client().get(address).content.decode()
+        times = re.findall(r"<time[^>]*>([^<]*)</time>", page)
+        assert times and all(each.endswith(" UTC") for each in times), times

@@ -67,14 +67,17 @@ def test_s1_message_reads_as_the_team_writes_it():
 def test_s3_messages():
     incident = IncidentFactory(started_at=datetime(2026, 1, 31, 12, 41, tzinfo=UTC))  # 13:41 in Berlin
     for body, text in (
-        ("System outage detected at {since}. Investigating...", "System outage detected at 13:41. Investigating..."),
+        (
+            "Outage detected at {since}. Investigating...",
+            "Outage detected at 13:41 CET. Investigating...",
+        ),
         ("System in maintenance", "System in maintenance"),
         ("System restored", "System restored"),
     ):
         assert updates.trouble_with(body, public=True) == ""
         assert updates.render(body, incident, public=True) == text
     incident.started_at -= timedelta(days=1)
-    assert updates.render("{since}", incident) == "2026-01-30 13:41"
+    assert updates.render("{since}", incident) == "2026-01-30 13:41 CET"
 
 
 def test_s2_name_of_the_room():
@@ -345,3 +348,18 @@ def test_declared_and_told():
     update = send(incident, by=by, channels=[Channel.objects.create(name="#a", kind="hand", address="1")])
     incident.refresh_from_db()
     assert incident.update_due_at == update.at + timedelta(minutes=30)
+
+
+def test_after_a_public_update_it_says_what_stands_where(settings):
+    incident, client = IncidentFactory(), browser(responder())
+    address = reverse("incidents-update", args=[incident.pk])
+    said = {"audience": "public", "text": "Hello", "public_status": "identified", "public_title": "Orders", "send": "1"}
+    first = client.post(address, {**said, "request_key": "one"}, follow=True)
+    assert "Published on the status page as “Identified”; no channel was told." in page_of(first).text
+    settings.STATUS_PAGE = False
+    second = client.post(address, {**said, "request_key": "two"}, follow=True)
+    assert "Kept as “Identified”; the status page is switched off, and no channel was told." in page_of(second).text
+    third = client.post(
+        address, {"audience": "internal", "text": "x", "send": "1", "request_key": "three"}, follow=True
+    )
+    assert "Kept with the incident; no channel was told." in page_of(third).text

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
+from django.contrib.auth.models import Permission
 from django.core.exceptions import PermissionDenied
 
 from contacts import results
@@ -80,10 +81,13 @@ class TestAcknowledging:
         assert work.acknowledge(incident, by=ada).acknowledged_at == first.acknowledged_at
         assert incident.timeline.count() == count and news("escalation.acknowledged") == 1
 
-    def test_somebody_with_a_role_in_it_may_whatever_their_rights_elsewhere(self, olga, mona):
+    def test_whoever_works_on_it_answers_its_escalation_too(self, olga, mona):
         incident, _ = paged(olga)
         commander(incident, mona)
-        work.acknowledge(incident, by=mona)
+        with pytest.raises(PermissionDenied):
+            work.acknowledge(incident, by=mona)
+        mona.user_permissions.add(Permission.objects.get(codename="respond_incident"))
+        work.acknowledge(incident, by=type(mona).objects.get(pk=mona.pk))
         assert Escalation.objects.of(incident).get().state == "acknowledged"
 
     def test_one_that_is_over_is_not_answered(self, olga):
@@ -386,6 +390,8 @@ class TestConfidential:
         incident = triage.set_confidential(incident, True, reason="Personal data", by=ada)
         said = f"Confidential incident {incident.number}"
         assert Escalation.objects.of(incident).get().title == said
+        assert not Escalation.objects.get().severity_words
+        assert not [event for event in Event.objects.all() if {"severity", "rank"} & event.data.keys()]
         assert not [event for event in Event.objects.all() if "Down" in f"{event.sentence} {event.data}"]
         assert Notification.objects.get(key="x").subject == said
         assert "Confidential now: Personal data" in texts(incident)
@@ -604,3 +610,28 @@ class TestRelations:
         relate.relate(other, one, by=olga)
         assert list(one.related.all()) == [other] and list(other.related.all()) == [one]
         assert one.timeline.count() == other.timeline.count() == 1
+
+
+class TestTitle:
+    def test_a_correction_reaches_the_running_escalation(self, olga):
+        incident, _ = paged(olga)
+        triage.edit(incident, by=olga, title="Only the search is down")
+        assert escalations.current(incident).title == f"{incident.number} Only the search is down"
+
+
+class TestTwoIncidents:
+    def test_whoever_may_not_work_on_both_relates_none(self, olga, rene, mona):
+        one, two = IncidentFactory(), IncidentFactory(confidential=True)
+        Assignment.objects.create(incident=two, role="support", primary=ContactFactory(user=mona))
+        mona.user_permissions.add(Permission.objects.get(codename="respond_incident"))
+        for by in (olga, rene):
+            for act in (
+                lambda by=by: relate.relate(one, two, by=by),
+                lambda by=by: relate.unrelate(one, two, by=by),
+                lambda by=by: relate.set_parent(one, two, by=by),
+                lambda by=by: relate.merge(one, two, reason="x", by=by),
+            ):
+                with pytest.raises(PermissionDenied):
+                    act()
+        relate.relate(one, two, by=type(mona).objects.get(pk=mona.pk))
+        assert one.related.get() == two
