@@ -53,6 +53,9 @@ class Line:
     @property
     def word(self) -> str:
         if self.running is not None:
+            operation = self.running.operation
+            if operation is not None and (operation.is_undoing or operation.cancel_requested_at is not None):
+                return "Going back"
             if self.running.state == State.VERIFYING:
                 return "Being verified"
             return "Being rolled back" if self.running.is_rollback else "Being deployed"

@@ -202,6 +202,7 @@ def test_a_manager_sees_everything_and_can_do_nothing(portal, sign_in_as):
     forbidden = {"adopt", "back-up", "clean-up", "restore-databases", "restore-points", "restore-confirm", "token-new"}
     forbidden |= {"declare", "incident-edit", "incident-resolve", "incident-evidence", "incident-restore"}
     forbidden |= {"incident-update", "contact-import", "stand-in", "matrix-edit"}
+    forbidden |= {"deploy", "roll-back", "set", "clean-up-versions", "release-new", "attach-scan"}
     paths = main_pages(portal)
     for name, path in paths.items():
         answer = page.goto(path)

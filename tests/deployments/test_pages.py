@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
+from django.utils import timezone
 
 from core.links import list_url, page_url
 from core.roles import Role
 from deployments.actions import requesting
+from deployments.board import Line
 from deployments.models import (
     ChecklistItem,
     ChecklistTemplate,
@@ -23,6 +25,7 @@ from deployments.models import (
     Release,
 )
 from operations import engine
+from operations.models import Operation
 from tests.deployments import factories
 from tests.deployments.conftest import Stage
 from tests.factories import PersonFactory, browser
@@ -160,6 +163,14 @@ def test_whoever_asked_is_not_offered_to_approve(stage: Stage, rows: dict[str, A
     client = browser(both)
     assert b"Approve" not in client.get(row.get_absolute_url()).content
     assert not row.approvals.exists()
+
+
+def test_the_board_says_that_what_is_cancelled_goes_back(stage: Stage, rows: dict[str, Any]) -> None:
+    running = Deployment(environment=stage.production, state="verifying", operation=Operation(state="running"))
+    line = Line(stage.production, stage.live, running)
+    assert line.word == "Being verified"
+    running.operation = Operation(state="running", cancel_requested_at=timezone.now())
+    assert line.word == "Going back"
 
 
 def test_deploying_is_asked_for_once_however_often_it_is_pressed(stage: Stage, rows: dict[str, Any]) -> None:
