@@ -46,7 +46,7 @@ def test_undo_after_an_interruption(ask: Ask, script: Script) -> None:
     operation = run(operation, "w2")
     assert script.calls == ["prepare", "after_interruption", "undo_two", "undo_one", "on_end:failed", "on_end"]
     assert operation.state == "failed"
-    assert "Retry" in operation.message
+    assert "Start it again" in operation.message
 
 
 def test_a_death_between_the_last_step_and_the_end_only_ends(ask: Ask, script: Script, monkeypatch: object) -> None:
