@@ -97,6 +97,11 @@ def _named(words: set[str], text: str) -> list[str]:
     return sorted(words & set(WORD.findall(text.lower())))
 
 
+def names_version(version: str, text: str) -> bool:
+    """Whether a text names this version, and not only a longer one such as v1.5.0-rc1 or v1.5.01."""
+    return re.search(rf"(?<![\w.+-]){re.escape(version)}(?![\w+-]|\.\w)", text) is not None
+
+
 def _of_deployment(row: Deployment, incident: Incident, words: set[str], components: set[str]) -> Suspect:
     assert row.switched_at is not None
     points, reasons = _common(row.switched_at, row.environment_id, incident)
@@ -114,7 +119,7 @@ def _of_deployment(row: Deployment, incident: Incident, words: set[str], compone
     if named := _named(words, f"{row.release.notes} {row.reason}"):
         points *= NAMED
         reasons.append(f"It is about {', '.join(named[:3])}")
-    if row.release.version in incident.title:
+    if names_version(row.release.version, incident.title):
         points *= NAMED
         reasons.append("The incident names it")
     elif row.state == Deployment.State.ROLLED_BACK and row.ended_at is not None and row.ended_at < incident.started_at:

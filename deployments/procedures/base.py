@@ -132,7 +132,7 @@ class TrafficProcedure(Procedure):
     def verify_version(self, ctx: StepContext) -> list[str]:
         """Check what is live and keep what was found. Returns what is bad, in sentences.
 
-        That nothing could be checked is bad as well, and no reason to move traffic by itself.
+        That nothing could be checked is bad as well. What follows from it is for the procedure to say.
         """
         try:
             found = Verification(self.deployment, self.driver(ctx), ctx).run()

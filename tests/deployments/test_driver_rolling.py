@@ -255,6 +255,14 @@ def test_other_ports_and_fewer_instances_come_with_the_next_deployment(ground: G
     assert (ground.root / "upstreams" / "3").read_text() in map(str, ground.settings["ports"])
 
 
+def test_an_instance_that_is_to_go_is_nobody_elses_program(ground: Ground) -> None:
+    """Also where the settings have given its port to another one by now."""
+    ground.deploy("v1.0.0")
+    first, _, third = ground.settings["ports"]
+    ground.settings.update(instances=2, ports=[first, third])
+    assert ground.driver().port_holders() == []
+
+
 def test_a_first_version_that_is_not_ready_leaves_nothing_behind(ground: Ground) -> None:
     artefact = never_ready(ground, "v1.0.0", "2")
     driver = ground.driver()

@@ -18,7 +18,7 @@ from deployments.models import ConfigurationChange, Deployment, LiveState, Relea
 from incidents import hearing, rules
 from incidents.actions.declare import declare
 from incidents.models import CauseRule, Incident
-from incidents.suspects import suspects
+from incidents.suspects import names_version, suspects
 from operations.models import Event
 from tests.deployments.conftest import Stage, paper, stage  # noqa: F401  fixtures
 from tests.factories import PersonFactory
@@ -106,6 +106,24 @@ def test_what_came_after_and_what_is_elsewhere_is_no_suspect() -> None:
     scene.deployment(timedelta(hours=30))
     other.deployment(minutes(1))
     assert suspects(scene.incident("Broken")) == []
+
+
+def test_what_went_back_by_itself_is_no_cause_and_a_release_that_is_named_is_likelier() -> None:
+    scene = Scene()
+    named = scene.deployment(minutes(4))
+    scene.deployment(minutes(2))
+    scene.deployment(minutes(1), kind="rollback", automatic=True)
+    first, second = suspects(scene.incident(f"Deployment of {named.release.version} failed."))
+    assert first.deployment == named and "The incident names it" in first.reasons
+    assert "The incident names it" not in second.reasons
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("v1.5.0 fails", True), ("ERP (v1.5.0).", True), ("v1.5.01", False), ("v1.5.0-rc1", False), ("xv1.5.0", False)],
+)
+def test_a_version_is_named_by_itself_and_not_by_a_longer_one(text: str, named: bool) -> None:
+    assert names_version("v1.5.0", text) is named
 
 
 def test_one_that_is_live_can_be_rolled_back_from_here() -> None:

@@ -5,14 +5,11 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import stat
-import time
 
 from deployments.drivers.agent.files import Trouble, checksum_of, read_json, size_of, write_whole
-from deployments.drivers.agent.place import END_WITHIN_S
-from deployments.drivers.agent.processes import alive, name_of, owner_of_port, portals_unit, stat_of
+from deployments.drivers.agent.processes import alive, end, name_of, owner_of_port, portals_unit, stat_of
 
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 MARGIN_BYTES = 50 * 1024 * 1024
@@ -160,11 +157,11 @@ def cleanup(place, wish):
 
 def holders(place, wish):
     """Programs of others that listen where the slots are to listen."""
-    found = []
+    found, mine = [], place.mine()
     for slot in () if place.by_socket else place.slots:
         port = place.configured(slot)
         pid = owner_of_port(port) if port else None
-        known = stat_of(pid) if pid and pid not in place.mine() else None
+        known = stat_of(pid) if pid and pid not in mine else None
         if known is not None:
             who = {"program": name_of(pid), "user": os.stat(f"/proc/{pid}").st_uid}
             found.append({"port": port, "pid": pid, "started": known[2], **who})
@@ -179,13 +176,8 @@ def end_holder(place, wish):
             if alive(holder["pid"], holder["started"]):
                 raise Trouble(f"Process {holder['pid']} does not hold port {holder['port']} any more. Look again.")
             return {}
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(holder["pid"], number)
-            give_up = time.monotonic() + END_WITHIN_S
-            while alive(holder["pid"], holder["started"]) and time.monotonic() < give_up:
-                time.sleep(0.02)
-    if alive(holder["pid"], holder["started"]):
+        left = end(lambda: [holder["pid"]] if alive(holder["pid"], holder["started"]) else [])
+    if left:
         raise Trouble(f"{holder['program']} (process {holder['pid']}) does not end. End it by hand.")
     return {}
 

@@ -7,15 +7,13 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import time
 
 from deployments.drivers.agent.files import Trouble, checksum_of, copy_folder, read_json, unpack, write_whole
-from deployments.drivers.agent.processes import alive, become, connections, name_of, owner_of_port, reap, session_of
+from deployments.drivers.agent.processes import alive, become, connections, end, name_of, owner_of_port, session_of
 
 LOCK_WITHIN_S = 20.0
-END_WITHIN_S = 15.0
 PROBE_S = 2.0
 LOG_TAIL_BYTES = 64 * 1024
 LOG_MOST_BYTES = 64 * 1024 * 1024
@@ -86,6 +84,10 @@ class Place:
 
     def shown(self, slot):
         return written(self.address(slot))
+
+    def known(self):
+        """All slots that there are."""
+        return list(self.slots)
 
     def called(self, slot):
         """The slot in a sentence."""
@@ -193,15 +195,7 @@ class Place:
         known = self.state(slot)
         if not known.get("pid"):
             return
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for pid in session_of(known["pid"], known.get("start_time")):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
-            give_up = time.monotonic() + END_WITHIN_S
-            while session_of(known["pid"], known.get("start_time")) and time.monotonic() < give_up:
-                reap()
-                time.sleep(0.02)
-        if session_of(known["pid"], known.get("start_time")):
+        if end(lambda: session_of(known["pid"], known.get("start_time"))):
             raise Trouble(f"The program of {self.called(slot)} (process {known['pid']}) does not end. End it by hand.")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path("slots", slot, "state.json"))
@@ -233,7 +227,7 @@ class Place:
 
     def mine(self):
         """Processes that this place started."""
-        known = (self.state(slot) for slot in self.slots)
+        known = (self.state(slot) for slot in self.known())
         return {pid for each in known if each.get("pid") for pid in session_of(each["pid"], each.get("start_time"))}
 
     def last_lines(self, slot, count):

@@ -4,8 +4,11 @@ import contextlib
 import json
 import os
 import signal
+import time
 
 from deployments.drivers.agent.files import write_whole
+
+END_WITHIN_S = 15.0
 
 
 def stat_of(pid):
@@ -44,6 +47,20 @@ def session_of(leader, started):
             if other is not None and other[1] == leader and other[0] not in "ZX":
                 mine.append(int(name))
     return mine
+
+
+def end(left):
+    """Ask processes to end, then make them. `left()` names those that still live, so that nobody who has got a number
+    since is signalled. Returns those that do not end."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in left():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        give_up = time.monotonic() + END_WITHIN_S
+        while left() and time.monotonic() < give_up:
+            reap()
+            time.sleep(0.02)
+    return left()
 
 
 def owner_of_port(port):
